@@ -1,0 +1,138 @@
+/*
+ * device: sparse, encrypted, versioned virtual disks. A *store* is a set of devices in folders; time
+ * in it is cut into generations, which sealing ends for all devices at once. This header is all that
+ * the layers above see; the rules are in docs/DESIGN.md, the bytes in docs/FORMAT.md.
+ *
+ * A sector is 4,096 bytes. Offsets and counts are in sectors.
+ */
+#ifndef SZ_DEVICE_DEVICE_H
+#define SZ_DEVICE_DEVICE_H
+
+#include "base/base.h"
+#include "crypto/crypto.h"
+#include "store/store.h"
+
+#define SZ_DEVICES_MAX 64
+
+struct sz_store;
+struct sz_device;
+
+/* Where a passphrase comes from is the caller's affair; here it is bytes (1 to 1,024). */
+struct sz_passphrase {
+	const char *bytes; /* in secret memory, the caller's */
+	size_t length;
+};
+
+struct sz_store_create {
+	uint32_t device_count;      /* 1 … SZ_DEVICES_MAX */
+	uint64_t device_sectors;    /* virtual size of each device; a multiple of 64 */
+	uint32_t band_sectors;      /* a power of two, 256 (1 MiB) … 16,384 (64 MiB); 0: by size */
+	uint32_t parity;            /* devices that may be lost: 0 … 3; a hint, recorded in roots */
+	enum sz_kdf kdf;
+	const char *path;           /* the store's folder; made if missing, must be empty */
+	const char *const *folders; /* device_count paths, or NULL: subfolders of path with random names */
+};
+
+/* Makes an empty store (generation 1). Nothing is left behind if it fails. */
+int sz_store_create(const struct sz_store_create *, const struct sz_passphrase *,
+		    struct sz_error *error) MUST_CHECK;
+
+struct sz_store_open {
+	const char *path;
+	const char *const *folders; /* further device folders, or NULL */
+	size_t folder_count;
+	bool read_only;             /* nothing is written; a live epoch is replayed in memory */
+};
+
+/*
+ * Unlocks, finds the newest root, recovers the live epoch of a crash (seals it), takes the lock.
+ * Errors: -ENOENT no such folder · -ENODATA not a store · -EKEYREJECTED wrong passphrase ·
+ * -EPROTONOSUPPORT newer format · -EBUSY open elsewhere (text names the holder) · -EUCLEAN · -ENOMEM ·
+ * -EACCES, -EROFS, -ENOSPC, -EIO.
+ */
+int sz_store_open(const struct sz_store_open *, const struct sz_passphrase *,
+		  struct sz_store **store_out, struct sz_error *error) MUST_CHECK;
+
+/*
+ * The same over backends that the caller made (tests): it owns them, one per device, in any order;
+ * for creation, in the order of the devices. No lock is taken.
+ */
+int sz_store_create_on(const struct sz_store_create *, struct sz_backend *const *backends,
+		       const struct sz_passphrase *, struct sz_error *error) MUST_CHECK;
+int sz_store_open_on(struct sz_backend *const *backends, size_t count, bool read_only,
+		     const struct sz_passphrase *, struct sz_store **store_out,
+		     struct sz_error *error) MUST_CHECK;
+
+/*
+ * Ends the generation: everything written before the call is in it. Nothing written since the last
+ * one: no new generation, 0. Writers run on meanwhile, but for a short gate.
+ */
+int sz_store_seal(struct sz_store *, struct sz_error *error) MUST_CHECK;
+
+/* Seals (unless read-only, or a device has failed) and frees everything, also when it returns an error. */
+int sz_store_close(struct sz_store *, struct sz_error *error) MUST_CHECK;
+/* Frees everything without writing a byte: what a crash leaves. */
+void sz_store_abandon(struct sz_store *);
+
+/* Re-encrypts nothing: the key object gets a new slot in place of the old one; seals. */
+int sz_store_change_passphrase(struct sz_store *, const struct sz_passphrase *new_passphrase,
+			       enum sz_kdf, struct sz_error *error) MUST_CHECK;
+
+enum sz_device_state {
+	SZ_DEVICE_ONLINE,
+	SZ_DEVICE_MISSING, /* no folder, or nothing in it that is this device's */
+	SZ_DEVICE_FAILED,  /* a write or sync failed: all later I/O fails until the store is reopened */
+};
+
+struct sz_store_info {
+	uint8_t store_id[16];
+	uint32_t device_count;
+	uint32_t parity;
+	uint32_t band_sectors;
+	uint32_t format_version;
+	uint64_t generation;         /* the newest sealed one */
+	char code[40];               /* its root code, for people */
+	uint64_t sealed_wall_ns;     /* when it was sealed, by the wall clock then */
+	uint64_t virtual_bytes;      /* sum of the devices */
+	uint64_t stored_bytes;       /* sum of the files' lengths, live ones too */
+	uint64_t object_count;
+	uint64_t host_free_bytes;    /* smallest over the folders' file systems */
+	bool recovered;              /* this opening replayed a live epoch */
+	char recovery_text[200];     /* what it found, one line; "" if !recovered */
+};
+void sz_store_info(struct sz_store *, struct sz_store_info *info_out);
+
+/* Damage found so far in this opening, one entry for each object or region. */
+struct sz_damage {
+	uint32_t device;
+	char object[80];     /* "band 12", "delta of generation 3", "root", … and its file name */
+	char text[120];      /* "missing", "does not authenticate", "ends too early", … */
+	uint64_t sectors;    /* that it hit, as far as known */
+};
+typedef int sz_damage_fn(void *context, const struct sz_damage *);
+int sz_store_damage_each(struct sz_store *, sz_damage_fn *, void *context);
+
+struct sz_device *sz_store_device(struct sz_store *, uint32_t index); /* owned by the store */
+uint32_t sz_store_device_count(const struct sz_store *);
+bool sz_store_is_read_only(const struct sz_store *);
+
+enum sz_device_state sz_device_state(const struct sz_device *);
+uint64_t sz_device_sectors(const struct sz_device *);
+const char *sz_device_folder(const struct sz_device *); /* its folder's path, for messages; "" if missing */
+/* Sectors handed out as filler since the opening. */
+uint64_t sz_device_damaged_sectors(const struct sz_device *);
+
+/*
+ * I/O. Any number of threads at once; block. The range must lie within the device (-EINVAL).
+ * Reading: absent sectors are zeros. -EBADMSG: some sectors are damaged or lost; each of these holds
+ * filler (keyed pseudo-random bytes), all others are right: an upper layer with redundancy may go on.
+ * Any other error: the buffer's content is undefined but never unauthenticated.
+ */
+int sz_device_read(struct sz_device *, uint64_t sector, uint32_t count, void *buffer) MUST_CHECK;
+int sz_device_write(struct sz_device *, uint64_t sector, uint32_t count,
+		    const void *buffer) MUST_CHECK;
+int sz_device_trim(struct sz_device *, uint64_t sector, uint64_t count) MUST_CHECK;
+/* When it returns 0, all that completed before the call is durable. A failure is sticky. */
+int sz_device_flush(struct sz_device *) MUST_CHECK;
+
+#endif

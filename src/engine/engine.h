@@ -1,0 +1,125 @@
+/*
+ * engine: OpenZFS in this process. A pool on a store's devices: create, import, export, scrub,
+ * status. ZFS's headers are only seen by this layer and by fs, through engine/zfs.h.
+ *
+ * One pool a process. sz_engine_start must come after any fork, from one thread, before all else.
+ * libzpool aborts on a broken invariant; what was flushed before is safe (docs/DESIGN.md).
+ */
+#ifndef SZ_ENGINE_ENGINE_H
+#define SZ_ENGINE_ENGINE_H
+
+#include "base/base.h"
+#include "device/device.h"
+
+#define SZ_POOL_NAME "szpool" /* the pool's name in its labels; of no meaning outside */
+
+struct sz_pool;
+
+/* memory_bytes bounds what ZFS and szpool use together (0: default, 512 MiB; smallest 128 MiB). */
+int sz_engine_start(uint64_t memory_bytes, struct sz_error *error) MUST_CHECK;
+void sz_engine_stop(void);
+
+enum sz_raid { SZ_RAID_STRIPE, SZ_RAID_MIRROR, SZ_RAID_Z1, SZ_RAID_Z2, SZ_RAID_Z3 };
+uint32_t sz_raid_parity(enum sz_raid, uint32_t devices);      /* devices that may be lost */
+uint32_t sz_raid_min_devices(enum sz_raid);
+bool sz_raid_parse(const char *name, enum sz_raid *raid_out); /* "raidz2", "raidz1", "raidz", … */
+
+/* name=value pairs, pool or dataset properties; ZFS's names and value spellings. */
+struct sz_property {
+	const char *name;
+	const char *value;
+};
+
+/*
+ * Creates the pool on all devices of the store, with a root dataset that is an empty file system
+ * (ZPL 5), all pool features on. -EINVAL: a property that is unknown, or refused (checksum=off).
+ */
+int sz_pool_create(struct sz_store *, enum sz_raid, const struct sz_property *properties,
+		   size_t property_count, struct sz_pool **pool_out,
+		   struct sz_error *error) MUST_CHECK;
+
+/*
+ * Imports the pool of the store's devices; missing ones leave it degraded. -ENODATA: there is no
+ * pool on them · -ENXIO: too many devices are missing or damaged (the text says which); nothing is
+ * written then. Waits neither for a resilver nor for anything else in the background.
+ */
+int sz_pool_import(struct sz_store *, bool read_only, struct sz_pool **pool_out,
+		   struct sz_error *error) MUST_CHECK;
+
+/* Writes everything out and closes the pool (not the store). Frees it also when it fails. */
+int sz_pool_export(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+
+/* Waits until everything written so far is in a synced transaction group (and so on disk). */
+int sz_pool_sync(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+bool sz_pool_is_suspended(struct sz_pool *);
+
+/* Pool and dataset space in bytes, as df would say. */
+struct sz_pool_space {
+	uint64_t size_bytes; /* usable, after redundancy */
+	uint64_t used_bytes;
+	uint64_t available_bytes;
+	uint64_t raw_size_bytes; /* as zpool list says: SIZE, ALLOC */
+	uint64_t raw_allocated_bytes;
+};
+int sz_pool_space(struct sz_pool *, struct sz_pool_space *space_out) MUST_CHECK;
+
+/* Scrub and resilver. */
+enum sz_scan { SZ_SCAN_NONE, SZ_SCAN_SCRUB, SZ_SCAN_RESILVER };
+enum sz_scan_state { SZ_SCAN_IDLE, SZ_SCAN_RUNNING, SZ_SCAN_FINISHED, SZ_SCAN_CANCELED };
+struct sz_scan_status {
+	enum sz_scan kind;
+	enum sz_scan_state state;
+	uint64_t start_wall_s; /* seconds since 1970 */
+	uint64_t end_wall_s;
+	uint64_t examined_bytes;
+	uint64_t issued_bytes;
+	uint64_t total_bytes;
+	uint64_t repaired_bytes;
+	uint64_t errors;
+	bool resilver_needed; /* redundancy is not complete, also when no scan runs yet */
+};
+int sz_pool_scrub_start(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+int sz_pool_scrub_stop(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+void sz_pool_scan_status(struct sz_pool *, struct sz_scan_status *status_out);
+/* Waits until no scrub runs and no resilver is due. progress (may be NULL) is called about 5 times a second; false ends the waiting (-EINTR). */
+typedef bool sz_scan_progress_fn(void *context, const struct sz_scan_status *);
+int sz_pool_scan_wait(struct sz_pool *, sz_scan_progress_fn *progress, void *context,
+		      struct sz_error *error) MUST_CHECK;
+/* Zeroes error counters and brings devices back online. */
+int sz_pool_clear(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+/* Frees all free space of the devices (zpool trim), and waits. secure: also runs as small as a sector. */
+int sz_pool_trim(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+
+/* Status: the configuration tree in zpool-status terms. */
+#define SZ_VDEV_NAME_BYTES 64
+struct sz_vdev_status {
+	char name[SZ_VDEV_NAME_BYTES];  /* "szpool", "raidz2-0", "device 3" */
+	uint32_t depth;                 /* 0: the root */
+	bool is_leaf;
+	uint32_t device;                /* if is_leaf: its index in the store */
+	char state[16];                 /* ONLINE, DEGRADED, FAULTED, OFFLINE, UNAVAIL, REMOVED */
+	char note[96];                  /* "", "too many errors", "resilvering", … */
+	uint64_t read_errors;
+	uint64_t write_errors;
+	uint64_t checksum_errors;
+	uint64_t size_bytes;
+	uint64_t allocated_bytes;
+};
+struct sz_pool_status {
+	char state[16];
+	char status_text[256]; /* what is wrong and what it means, "" if nothing */
+	char action_text[256]; /* what to do, "" if nothing */
+	struct sz_scan_status scan;
+	uint64_t data_errors;  /* files or objects with permanent errors */
+	struct sz_vdev_status *vdevs; /* depth first; freed by _free */
+	size_t vdev_count;
+};
+int sz_pool_status(struct sz_pool *, struct sz_pool_status *status_out,
+		   struct sz_error *error) MUST_CHECK;
+void sz_pool_status_free(struct sz_pool_status *);
+
+/* The names of objects with permanent errors, as zpool status -v would list them ("<path>" or "dataset:object"). */
+typedef int sz_data_error_fn(void *context, uint64_t dataset, uint64_t object);
+int sz_pool_data_error_each(struct sz_pool *, sz_data_error_fn *, void *context) MUST_CHECK;
+
+#endif

@@ -78,6 +78,13 @@ void sz_store_abandon(struct sz_store *);
 int sz_store_change_passphrase(struct sz_store *, const struct sz_passphrase *new_passphrase,
 			       enum sz_kdf, struct sz_error *error) MUST_CHECK;
 
+/*
+ * Gives a MISSING device a new, empty folder (NULL: a subfolder of the store's) and seals: it is
+ * ONLINE then, with every sector absent. The layer above rebuilds its content. -EINVAL: not missing.
+ */
+int sz_store_replace_device(struct sz_store *, uint32_t index, const char *folder,
+			    struct sz_error *error) MUST_CHECK;
+
 enum sz_device_state {
 	SZ_DEVICE_ONLINE,
 	SZ_DEVICE_MISSING, /* no folder, or nothing in it that is this device's */

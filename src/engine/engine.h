@@ -87,6 +87,11 @@ int sz_pool_scan_wait(struct sz_pool *, sz_scan_progress_fn *progress, void *con
 		      struct sz_error *error) MUST_CHECK;
 /* Zeroes error counters and brings devices back online. */
 int sz_pool_clear(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+/*
+ * Rebuilds what ZFS cannot open although its device is ONLINE (its labels are gone: the device was
+ * replaced, or lost too much): each such leaf is replaced in its own place, which starts a resilver.
+ */
+int sz_pool_rebuild(struct sz_pool *, uint32_t *rebuilt_count_out, struct sz_error *error) MUST_CHECK;
 /* Frees all free space of the devices (zpool trim), and waits. secure: also runs as small as a sector. */
 int sz_pool_trim(struct sz_pool *, struct sz_error *error) MUST_CHECK;
 

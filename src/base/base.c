@@ -79,8 +79,8 @@ int sz_pwrite(int fd, const void *buffer, size_t length, uint64_t offset)
 	size_t done = 0;
 
 	while (done < length) {
-		ssize_t n =
-			pwrite(fd, (const char *)buffer + done, length - done, (off_t)(offset + done));
+		ssize_t n = pwrite(fd, (const char *)buffer + done, length - done,
+				   (off_t)(offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;

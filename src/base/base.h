@@ -16,7 +16,7 @@
 #define PRINTF_LIKE(f, a)  __attribute__((format(printf, f, a)))
 #define CLEANUP(function)  __attribute__((cleanup(function)))
 #define ARRAY_LENGTH(x)    (sizeof(x) / sizeof((x)[0]))
-#define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
+#define DIV_ROUND_UP(n, d) (((n) + (d)-1) / (d))
 #define ROUND_UP(n, d)     (DIV_ROUND_UP(n, d) * (d))
 
 /* Moves a pointer out of its scope: the value is returned, the variable becomes NULL. */

@@ -15,13 +15,13 @@
 
 #include "base/base.h"
 
-#define SZ_KEY_BYTES      32
-#define SZ_DIGEST_BYTES   32
-#define SZ_X_NONCE_BYTES  24
-#define SZ_X_TAG_BYTES    16
-#define SZ_G_NONCE_BYTES  12
-#define SZ_G_TAG_BYTES    16
-#define SZ_SECTOR_BYTES   4096U
+#define SZ_KEY_BYTES     32
+#define SZ_DIGEST_BYTES  32
+#define SZ_X_NONCE_BYTES 24
+#define SZ_X_TAG_BYTES   16
+#define SZ_G_NONCE_BYTES 12
+#define SZ_G_TAG_BYTES   16
+#define SZ_SECTOR_BYTES  4096U
 
 /* Once, before anything else of this layer, and again in a child after fork. Makes the process non-dumpable. */
 int sz_crypto_init(struct sz_error *error) MUST_CHECK;

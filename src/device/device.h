@@ -24,13 +24,14 @@ struct sz_passphrase {
 };
 
 struct sz_store_create {
-	uint32_t device_count;      /* 1 … SZ_DEVICES_MAX */
-	uint64_t device_sectors;    /* virtual size of each device; a multiple of 64 */
-	uint32_t band_sectors;      /* a power of two, 256 (1 MiB) … 16,384 (64 MiB); 0: by size */
-	uint32_t parity;            /* devices that may be lost: 0 … 3; a hint, recorded in roots */
+	uint32_t device_count;   /* 1 … SZ_DEVICES_MAX */
+	uint64_t device_sectors; /* virtual size of each device; a multiple of 64 */
+	uint32_t band_sectors;   /* a power of two, 256 (1 MiB) … 16,384 (64 MiB); 0: by size */
+	uint32_t parity;         /* devices that may be lost: 0 … 3; a hint, recorded in roots */
 	enum sz_kdf kdf;
-	const char *path;           /* the store's folder; made if missing, must be empty */
-	const char *const *folders; /* device_count paths, or NULL: subfolders of path with random names */
+	const char *path; /* the store's folder; made if missing, must be empty */
+	const char *const
+		*folders; /* device_count paths, or NULL: subfolders of path with random names */
 };
 
 /* Makes an empty store (generation 1). Nothing is left behind if it fails. */
@@ -41,7 +42,7 @@ struct sz_store_open {
 	const char *path;
 	const char *const *folders; /* further device folders, or NULL */
 	size_t folder_count;
-	bool read_only;             /* nothing is written; a live epoch is replayed in memory */
+	bool read_only; /* nothing is written; a live epoch is replayed in memory */
 };
 
 /*
@@ -88,7 +89,7 @@ int sz_store_replace_device(struct sz_store *, uint32_t index, const char *folde
 enum sz_device_state {
 	SZ_DEVICE_ONLINE,
 	SZ_DEVICE_MISSING, /* no folder, or nothing in it that is this device's */
-	SZ_DEVICE_FAILED,  /* a write or sync failed: all later I/O fails until the store is reopened */
+	SZ_DEVICE_FAILED, /* a write or sync failed: all later I/O fails until the store is reopened */
 };
 
 struct sz_store_info {
@@ -97,24 +98,24 @@ struct sz_store_info {
 	uint32_t parity;
 	uint32_t band_sectors;
 	uint32_t format_version;
-	uint64_t generation;         /* the newest sealed one */
-	char code[40];               /* its root code, for people */
-	uint64_t sealed_wall_ns;     /* when it was sealed, by the wall clock then */
-	uint64_t virtual_bytes;      /* sum of the devices */
-	uint64_t stored_bytes;       /* sum of the files' lengths, live ones too */
+	uint64_t generation;     /* the newest sealed one */
+	char code[40];           /* its root code, for people */
+	uint64_t sealed_wall_ns; /* when it was sealed, by the wall clock then */
+	uint64_t virtual_bytes;  /* sum of the devices */
+	uint64_t stored_bytes;   /* sum of the files' lengths, live ones too */
 	uint64_t object_count;
-	uint64_t host_free_bytes;    /* smallest over the folders' file systems */
-	bool recovered;              /* this opening replayed a live epoch */
-	char recovery_text[200];     /* what it found, one line; "" if !recovered */
+	uint64_t host_free_bytes; /* smallest over the folders' file systems */
+	bool recovered;           /* this opening replayed a live epoch */
+	char recovery_text[200];  /* what it found, one line; "" if !recovered */
 };
 void sz_store_info(struct sz_store *, struct sz_store_info *info_out);
 
 /* Damage found so far in this opening, one entry for each object or region. */
 struct sz_damage {
 	uint32_t device;
-	char object[80];     /* "band 12", "delta of generation 3", "root", … and its file name */
-	char text[120];      /* "missing", "does not authenticate", "ends too early", … */
-	uint64_t sectors;    /* that it hit, as far as known */
+	char object[80];  /* "band 12", "delta of generation 3", "root", … and its file name */
+	char text[120];   /* "missing", "does not authenticate", "ends too early", … */
+	uint64_t sectors; /* that it hit, as far as known */
 };
 typedef int sz_damage_fn(void *context, const struct sz_damage *);
 int sz_store_damage_each(struct sz_store *, sz_damage_fn *, void *context);
@@ -125,7 +126,8 @@ bool sz_store_is_read_only(const struct sz_store *);
 
 enum sz_device_state sz_device_state(const struct sz_device *);
 uint64_t sz_device_sectors(const struct sz_device *);
-const char *sz_device_folder(const struct sz_device *); /* its folder's path, for messages; "" if missing */
+const char *sz_device_folder(
+	const struct sz_device *); /* its folder's path, for messages; "" if missing */
 /* Sectors handed out as filler since the opening. */
 uint64_t sz_device_damaged_sectors(const struct sz_device *);
 

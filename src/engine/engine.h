@@ -19,8 +19,14 @@ struct sz_pool;
 int sz_engine_start(uint64_t memory_bytes, struct sz_error *error) MUST_CHECK;
 void sz_engine_stop(void);
 
-enum sz_raid { SZ_RAID_STRIPE, SZ_RAID_MIRROR, SZ_RAID_Z1, SZ_RAID_Z2, SZ_RAID_Z3 };
-uint32_t sz_raid_parity(enum sz_raid, uint32_t devices);      /* devices that may be lost */
+enum sz_raid {
+	SZ_RAID_STRIPE,
+	SZ_RAID_MIRROR,
+	SZ_RAID_Z1,
+	SZ_RAID_Z2,
+	SZ_RAID_Z3
+};
+uint32_t sz_raid_parity(enum sz_raid, uint32_t devices); /* devices that may be lost */
 uint32_t sz_raid_min_devices(enum sz_raid);
 bool sz_raid_parse(const char *name, enum sz_raid *raid_out); /* "raidz2", "raidz1", "raidz", … */
 
@@ -64,8 +70,17 @@ struct sz_pool_space {
 int sz_pool_space(struct sz_pool *, struct sz_pool_space *space_out) MUST_CHECK;
 
 /* Scrub and resilver. */
-enum sz_scan { SZ_SCAN_NONE, SZ_SCAN_SCRUB, SZ_SCAN_RESILVER };
-enum sz_scan_state { SZ_SCAN_IDLE, SZ_SCAN_RUNNING, SZ_SCAN_FINISHED, SZ_SCAN_CANCELED };
+enum sz_scan {
+	SZ_SCAN_NONE,
+	SZ_SCAN_SCRUB,
+	SZ_SCAN_RESILVER
+};
+enum sz_scan_state {
+	SZ_SCAN_IDLE,
+	SZ_SCAN_RUNNING,
+	SZ_SCAN_FINISHED,
+	SZ_SCAN_CANCELED
+};
 struct sz_scan_status {
 	enum sz_scan kind;
 	enum sz_scan_state state;
@@ -86,24 +101,25 @@ typedef bool sz_scan_progress_fn(void *context, const struct sz_scan_status *);
 int sz_pool_scan_wait(struct sz_pool *, sz_scan_progress_fn *progress, void *context,
 		      struct sz_error *error) MUST_CHECK;
 /* Zeroes error counters and brings devices back online. */
-int sz_pool_clear(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+void sz_pool_clear(struct sz_pool *);
 /*
  * Rebuilds what ZFS cannot open although its device is ONLINE (its labels are gone: the device was
  * replaced, or lost too much): each such leaf is replaced in its own place, which starts a resilver.
  */
-int sz_pool_rebuild(struct sz_pool *, uint32_t *rebuilt_count_out, struct sz_error *error) MUST_CHECK;
+int sz_pool_rebuild(struct sz_pool *, uint32_t *rebuilt_count_out,
+		    struct sz_error *error) MUST_CHECK;
 /* Frees all free space of the devices (zpool trim), and waits. secure: also runs as small as a sector. */
 int sz_pool_trim(struct sz_pool *, struct sz_error *error) MUST_CHECK;
 
 /* Status: the configuration tree in zpool-status terms. */
 #define SZ_VDEV_NAME_BYTES 64
 struct sz_vdev_status {
-	char name[SZ_VDEV_NAME_BYTES];  /* "szpool", "raidz2-0", "device 3" */
-	uint32_t depth;                 /* 0: the root */
+	char name[SZ_VDEV_NAME_BYTES]; /* "szpool", "raidz2-0", "device 3" */
+	uint32_t depth;                /* 0: the root */
 	bool is_leaf;
-	uint32_t device;                /* if is_leaf: its index in the store */
-	char state[16];                 /* ONLINE, DEGRADED, FAULTED, OFFLINE, UNAVAIL, REMOVED */
-	char note[96];                  /* "", "too many errors", "resilvering", … */
+	uint32_t device; /* if is_leaf: its index in the store */
+	char state[16];  /* ONLINE, DEGRADED, FAULTED, OFFLINE, UNAVAIL, REMOVED */
+	char note[96];   /* "", "too many errors", "resilvering", … */
 	uint64_t read_errors;
 	uint64_t write_errors;
 	uint64_t checksum_errors;
@@ -115,7 +131,7 @@ struct sz_pool_status {
 	char status_text[256]; /* what is wrong and what it means, "" if nothing */
 	char action_text[256]; /* what to do, "" if nothing */
 	struct sz_scan_status scan;
-	uint64_t data_errors;  /* files or objects with permanent errors */
+	uint64_t data_errors;         /* files or objects with permanent errors */
 	struct sz_vdev_status *vdevs; /* depth first; freed by _free */
 	size_t vdev_count;
 };

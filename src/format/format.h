@@ -57,8 +57,7 @@ struct sz_keys {
 /* Fills in all K_use from master, store_id and epoch. */
 void sz_keys_derive(struct sz_keys *keys);
 
-void sz_name_encode(const struct sz_keys *, const struct sz_id *,
-		    char name[SZ_OBJECT_NAME_BYTES]);
+void sz_name_encode(const struct sz_keys *, const struct sz_id *, char name[SZ_OBJECT_NAME_BYTES]);
 /* -EINVAL: not 32 hex digits; -EUCLEAN: decrypts to no id. */
 int sz_name_decode(const struct sz_keys *, const char *name, struct sz_id *id_out) MUST_CHECK;
 
@@ -77,14 +76,14 @@ struct sz_header {
 	uint64_t sector_count;
 	uint8_t lineage[16];
 	/* the rest */
-	uint32_t data_slots;    /* sectors' slots, padding included, from file offset 4,096 on */
-	uint32_t page_count;    /* pages behind the slots */
-	uint64_t file_bytes;    /* length of the whole file */
-	uint64_t folded_to;     /* bands: deltas up to this generation are in it */
-	uint64_t entry_count;   /* index entries */
-	uint32_t leaf_count;    /* the first pages are leaves, then come fences, then padding */
-	uint32_t top_count;     /* first sectors in body: of the fences, or of the leaves if no fence */
-	uint32_t payload_bytes; /* blob objects: length of the payload */
+	uint32_t data_slots;  /* sectors' slots, padding included, from file offset 4,096 on */
+	uint32_t page_count;  /* pages behind the slots */
+	uint64_t file_bytes;  /* length of the whole file */
+	uint64_t folded_to;   /* bands: deltas up to this generation are in it */
+	uint64_t entry_count; /* index entries */
+	uint32_t leaf_count;  /* the first pages are leaves, then come fences, then padding */
+	uint32_t top_count; /* first sectors in body: of the fences, or of the leaves if no fence */
+	uint32_t payload_bytes;                /* blob objects: length of the payload */
 	uint8_t pages_digest[SZ_DIGEST_BYTES]; /* BLAKE2b-256 of the pages' tags, in order */
 	uint8_t body[SZ_HEADER_BODY_BYTES];    /* top keys (u64 each), or the payload's beginning */
 };
@@ -132,7 +131,8 @@ enum sz_sector_state {
 struct sz_index_entry {
 	uint64_t sector;
 	uint8_t state;
-	uint32_t slot_or_count; /* DATA: its slot; TOMBSTONE, POISON: length of the run in sectors */
+	uint32_t
+		slot_or_count; /* DATA: its slot; TOMBSTONE, POISON: length of the run in sectors */
 	uint8_t nonce_tag[SZ_NONCE_TAG_BYTES];
 };
 void sz_leaf_encode(const struct sz_index_entry *entries, uint32_t count,
@@ -198,7 +198,8 @@ struct sz_root {
 	uint8_t key_digest[SZ_DIGEST_BYTES];
 	uint32_t device_count;
 	struct sz_root_device *devices;
-	uint32_t ancestor_count; /* newest first: the last generation of each lineage before this one */
+	uint32_t
+		ancestor_count; /* newest first: the last generation of each lineage before this one */
 	struct sz_ancestor *ancestors;
 };
 int sz_root_encode(const struct sz_root *, struct sz_bytes *payload_out) MUST_CHECK;
@@ -272,7 +273,8 @@ int sz_list_decode(const uint8_t *payload, size_t length, struct sz_run **runs_o
 struct sz_log_head {
 	uint64_t epoch;                /* the generation that it will become */
 	uint8_t base[SZ_DIGEST_BYTES]; /* digest of the newest root when it was begun */
-	uint64_t base_generation;      /* its number: epoch - 1, or epoch - 2 while that is being sealed */
+	uint64_t
+		base_generation; /* its number: epoch - 1, or epoch - 2 while that is being sealed */
 	uint64_t first_sequence;
 	uint64_t inode;      /* of this file, when it was made: a copy has another */
 	uint8_t machine[16]; /* digest of /etc/machine-id under K_state */

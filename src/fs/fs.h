@@ -24,6 +24,10 @@ int sz_fs_open(struct sz_pool *, const char *dataset, bool read_only, struct sz_
 	       struct sz_error *error) MUST_CHECK;
 void sz_fs_close(struct sz_fs *);
 
+/* Makes an empty dataset (NULL: the pool's root dataset, as sz_pool_create leaves it) a file system. */
+int sz_fs_format(struct sz_pool *, const char *dataset, uint32_t uid, uint32_t gid,
+		 struct sz_error *error) MUST_CHECK;
+
 /* The number of the root folder; in the interface it is always this. */
 uint64_t sz_fs_root(const struct sz_fs *);
 

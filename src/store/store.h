@@ -102,7 +102,7 @@ int sz_folder_open(const char *path, bool read_only, struct sz_backend **backend
  * sz_memory_crash makes a new backend that holds the durable part and a choice of the rest:
  */
 enum sz_crash {
-	SZ_CRASH_CLEAN,   /* everything that was written is there (the process died, not the machine) */
+	SZ_CRASH_CLEAN, /* everything that was written is there (the process died, not the machine) */
 	SZ_CRASH_DROP,    /* nothing unsynced is there */
 	SZ_CRASH_REORDER, /* each unsynced write and name change is there or not, by seed */
 	SZ_CRASH_TORN,    /* the same, and a write may be there in part, in units of 512 bytes */
@@ -129,13 +129,14 @@ enum sz_operation {
 			SZ_OP_WRITE | SZ_OP_SYNC,
 };
 struct sz_fault_plan {
-	uint64_t count;      /* operations of the kinds in mask so far; atomic */
-	unsigned int mask;   /* which kinds count, and may fail */
-	uint64_t fail_at;    /* the operation with this count fails (1 is the first; 0: none) … */
-	bool fail_from;      /* … and all after it too */
-	int error;           /* with this -errno */
-	bool tear;           /* a failing write is done in part first, in units of 512 bytes */
-	void (*at)(void *);  /* called instead of failing if not NULL, before the operation is done */
+	uint64_t count;    /* operations of the kinds in mask so far; atomic */
+	unsigned int mask; /* which kinds count, and may fail */
+	uint64_t fail_at;  /* the operation with this count fails (1 is the first; 0: none) … */
+	bool fail_from;    /* … and all after it too */
+	int error;         /* with this -errno */
+	bool tear;         /* a failing write is done in part first, in units of 512 bytes */
+	void (*at)(
+		void *); /* called instead of failing if not NULL, before the operation is done */
 	void *at_context;
 };
 int sz_fault_open(struct sz_backend *inner, struct sz_fault_plan *plan,

@@ -1,0 +1,337 @@
+/*
+ * pool: create, import, export, sync, space.
+ *
+ * Invariants
+ * 1. One pool a process, named SZ_POOL_NAME whatever its labels say; sz_pool holds a reference of it
+ *    from creation or import to export.
+ * 2. A suspended pool is never exported: that would hang (docs/HACKING.md).
+ */
+#include "engine/label.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define EXPORT_TRIES    50 /* EBUSY for a moment: references that ZFS drops in the background */
+#define EXPORT_PAUSE_US 100000
+
+static char pool_tag[] = "szpool";
+
+uint32_t sz_raid_parity(enum sz_raid raid, uint32_t devices)
+{
+	switch (raid) {
+	case SZ_RAID_MIRROR:
+		return devices - 1;
+	case SZ_RAID_Z1:
+		return 1;
+	case SZ_RAID_Z2:
+		return 2;
+	case SZ_RAID_Z3:
+		return 3;
+	case SZ_RAID_STRIPE:
+	default:
+		return 0;
+	}
+}
+
+uint32_t sz_raid_min_devices(enum sz_raid raid)
+{
+	switch (raid) {
+	case SZ_RAID_MIRROR:
+	case SZ_RAID_Z1:
+		return 2;
+	case SZ_RAID_Z2:
+		return 3;
+	case SZ_RAID_Z3:
+		return 4;
+	case SZ_RAID_STRIPE:
+	default:
+		return 1;
+	}
+}
+
+bool sz_raid_parse(const char *name, enum sz_raid *raid_out)
+{
+	static const struct {
+		const char *name;
+		enum sz_raid raid;
+	} names[] = {
+		{ "stripe", SZ_RAID_STRIPE }, { "mirror", SZ_RAID_MIRROR },
+		{ "raidz", SZ_RAID_Z1 },      { "raidz1", SZ_RAID_Z1 },
+		{ "raidz2", SZ_RAID_Z2 },     { "raidz3", SZ_RAID_Z3 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+		if (strcmp(names[i].name, name) == 0) {
+			*raid_out = names[i].raid;
+			return true;
+		}
+	}
+	return false;
+}
+
+spa_t *sz_pool_spa(struct sz_pool *pool)
+{
+	return pool->spa;
+}
+
+bool sz_pool_is_read_only(const struct sz_pool *pool)
+{
+	return pool->read_only;
+}
+
+/* Text for an errno of ZFS, which is positive and has some codes of its own. */
+static const char *zfs_text(int code)
+{
+	switch (code) {
+	case ECKSUM:
+		return "checksums do not match";
+	case EOVERFLOW:
+		return "a device is too small";
+	case ENXIO:
+		return "too many devices are missing or damaged";
+	default:
+		return strerror(code);
+	}
+}
+
+static nvlist_t *leaf_make(uint32_t index)
+{
+	nvlist_t *leaf = fnvlist_alloc();
+	char path[32];
+
+	sz_leaf_path(index, path);
+	fnvlist_add_string(leaf, ZPOOL_CONFIG_TYPE, VDEV_TYPE_DISK);
+	fnvlist_add_string(leaf, ZPOOL_CONFIG_PATH, path);
+	fnvlist_add_uint64(leaf, ZPOOL_CONFIG_IS_LOG, 0);
+	fnvlist_add_uint64(leaf, ZPOOL_CONFIG_ASHIFT, 12);
+	return leaf;
+}
+
+static nvlist_t *root_make(nvlist_t **tops, uint_t count)
+{
+	nvlist_t *root = fnvlist_alloc();
+
+	fnvlist_add_string(root, ZPOOL_CONFIG_TYPE, VDEV_TYPE_ROOT);
+	fnvlist_add_nvlist_array(root, ZPOOL_CONFIG_CHILDREN, (const nvlist_t *const *)tops, count);
+	return root;
+}
+
+nvlist_t *sz_pool_leaf_root(uint32_t index)
+{
+	nvlist_t *leaf = leaf_make(index);
+	nvlist_t *root = root_make(&leaf, 1);
+
+	nvlist_free(leaf);
+	return root;
+}
+
+static nvlist_t *tree_make(enum sz_raid raid, uint32_t devices)
+{
+	nvlist_t *leaves[SZ_DEVICES_MAX];
+	nvlist_t *root;
+
+	for (uint32_t i = 0; i < devices; i++)
+		leaves[i] = leaf_make(i);
+	if (raid == SZ_RAID_STRIPE || devices == 1) {
+		root = root_make(leaves, devices);
+	} else {
+		nvlist_t *top = fnvlist_alloc();
+
+		if (raid == SZ_RAID_MIRROR) {
+			fnvlist_add_string(top, ZPOOL_CONFIG_TYPE, VDEV_TYPE_MIRROR);
+		} else {
+			fnvlist_add_string(top, ZPOOL_CONFIG_TYPE, VDEV_TYPE_RAIDZ);
+			fnvlist_add_uint64(top, ZPOOL_CONFIG_NPARITY,
+					   sz_raid_parity(raid, devices));
+		}
+		fnvlist_add_uint64(top, ZPOOL_CONFIG_IS_LOG, 0);
+		fnvlist_add_nvlist_array(top, ZPOOL_CONFIG_CHILDREN,
+					 (const nvlist_t *const *)leaves, devices);
+		root = root_make(&top, 1);
+		nvlist_free(top);
+	}
+	for (uint32_t i = 0; i < devices; i++)
+		nvlist_free(leaves[i]);
+	return root;
+}
+
+static int pool_hold(struct sz_store *store, bool read_only, struct sz_pool **pool_out,
+		     struct sz_error *error)
+{
+	struct sz_pool *pool = calloc(1, sizeof(*pool));
+	int result;
+
+	if (pool == NULL)
+		return sz_fail(error, -ENOMEM, "no memory");
+	result = spa_open(SZ_POOL_NAME, &pool->spa, pool_tag);
+	if (result != 0) {
+		free(pool);
+		return sz_fail(error, -result, "the pool does not open: %s", zfs_text(result));
+	}
+	pool->store = store;
+	pool->read_only = read_only;
+	*pool_out = pool;
+	return 0;
+}
+
+static void features_enable(nvlist_t *properties)
+{
+	for (unsigned int i = 0; i < SPA_FEATURES; i++) {
+		char name[MAXNAMELEN];
+
+		(void)snprintf(name, sizeof(name), "feature@%s", spa_feature_table[i].fi_uname);
+		fnvlist_add_uint64(properties, name, 0);
+	}
+}
+
+int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_property *properties,
+		   size_t property_count, struct sz_pool **pool_out, struct sz_error *error)
+{
+	uint32_t devices = sz_store_device_count(store);
+	nvlist_t *pool_properties;
+	nvlist_t *dataset_properties;
+	nvlist_t *tree;
+	char name[] = SZ_POOL_NAME;
+	int result;
+
+	if (devices < sz_raid_min_devices(raid))
+		return sz_fail(error, -EINVAL, "this redundancy needs at least %u devices",
+			       sz_raid_min_devices(raid));
+	result = sz_properties_make(properties, property_count, &pool_properties,
+				    &dataset_properties, error);
+	if (result != 0)
+		return result;
+	features_enable(pool_properties);
+	sz_leaf_set_store(store);
+	tree = tree_make(raid, devices);
+	result = spa_create(name, tree, pool_properties, NULL, NULL);
+	nvlist_free(tree);
+	nvlist_free(pool_properties);
+	if (result != 0) {
+		nvlist_free(dataset_properties);
+		return sz_fail(error, -result, "cannot create the pool: %s", zfs_text(result));
+	}
+	result = dsl_props_set(name, ZPROP_SRC_LOCAL, dataset_properties);
+	nvlist_free(dataset_properties);
+	if (result != 0) {
+		(void)spa_destroy(name);
+		return sz_fail(error, -result, "cannot set the properties: %s", zfs_text(result));
+	}
+	return pool_hold(store, false, pool_out, error);
+}
+
+/* "device 1 (missing), device 4 (no label)": what stands in the way of an import. */
+static void missing_text(struct sz_store *store, char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (uint32_t i = 0; i < sz_store_device_count(store); i++) {
+		enum sz_device_state state = sz_device_state(sz_store_device(store, i));
+
+		if (state == SZ_DEVICE_ONLINE || size - used < sizeof(", device 4294967295"))
+			continue;
+		used += (size_t)snprintf(text + used, size - used, "%sdevice %u",
+					 used > 0 ? ", " : "", i);
+	}
+}
+
+int sz_pool_import(struct sz_store *store, bool read_only, struct sz_pool **pool_out,
+		   struct sz_error *error)
+{
+	nvlist_t *config = NULL;
+	nvlist_t *properties;
+	uint32_t found;
+	char missing[256];
+	char name[] = SZ_POOL_NAME;
+	int result;
+
+	sz_leaf_set_store(store);
+	missing_text(store, missing, sizeof(missing));
+	result = sz_label_config(store, &config, &found);
+	if (result == -ENODATA && missing[0] == '\0')
+		return sz_fail(error, result, "there is no pool on the store's devices");
+	if (result == -ENODATA)
+		return sz_fail(error, -ENXIO, "no device that is left has a label; missing: %s",
+			       missing);
+	if (result != 0)
+		return sz_fail(error, result, "cannot read the devices' labels");
+	properties = fnvlist_alloc();
+	fnvlist_add_string(properties, zpool_prop_to_name(ZPOOL_PROP_CACHEFILE), "none");
+	if (read_only)
+		fnvlist_add_uint64(properties, zpool_prop_to_name(ZPOOL_PROP_READONLY), 1);
+	result = spa_import(name, config, properties, ZFS_IMPORT_ANY_HOST);
+	nvlist_free(properties);
+	nvlist_free(config);
+	if (result == 0)
+		return pool_hold(store, read_only, pool_out, error);
+	if (missing[0] != '\0')
+		return sz_fail(
+			error, -ENXIO,
+			"the pool cannot be opened: too many devices are missing: %s (of %u); "
+			"bring their folders back",
+			missing, sz_store_device_count(store));
+	return sz_fail(error, result == ENOMEM ? -ENOMEM : -ENXIO, "the pool cannot be opened: %s",
+		       zfs_text(result));
+}
+
+bool sz_pool_is_suspended(struct sz_pool *pool)
+{
+	return spa_suspended(pool->spa);
+}
+
+int sz_pool_export(struct sz_pool *pool, struct sz_error *error)
+{
+	int result = 0;
+
+	if (spa_suspended(pool->spa)) {
+		free(pool);
+		return sz_fail(
+			error, -EIO,
+			"the pool is suspended: a device fails; what was not synced is lost");
+	}
+	spa_close(pool->spa, pool_tag);
+	for (int i = 0; i < EXPORT_TRIES; i++) {
+		result = spa_export(SZ_POOL_NAME, NULL, B_FALSE, B_FALSE);
+		if (result != EBUSY)
+			break;
+		(void)usleep(EXPORT_PAUSE_US);
+	}
+	free(pool);
+	if (result != 0)
+		return sz_fail(error, -result, "cannot close the pool: %s", zfs_text(result));
+	sz_leaf_set_store(NULL);
+	return 0;
+}
+
+int sz_pool_sync(struct sz_pool *pool, struct sz_error *error)
+{
+	if (pool->read_only)
+		return 0;
+	if (spa_suspended(pool->spa))
+		return sz_fail(error, -EIO, "the pool is suspended: a device fails");
+	txg_wait_synced(spa_get_dsl(pool->spa), 0);
+	return 0;
+}
+
+int sz_pool_space(struct sz_pool *pool, struct sz_pool_space *space_out)
+{
+	objset_t *os;
+	uint64_t referenced;
+	uint64_t available;
+	uint64_t objects_used;
+	uint64_t objects_available;
+	int result = dmu_objset_hold(SZ_POOL_NAME, pool_tag, &os);
+
+	if (result != 0)
+		return -result;
+	dmu_objset_space(os, &referenced, &available, &objects_used, &objects_available);
+	space_out->used_bytes = dsl_dir_phys(os->os_dsl_dataset->ds_dir)->dd_used_bytes;
+	dmu_objset_rele(os, pool_tag);
+	space_out->available_bytes = available;
+	space_out->size_bytes = space_out->used_bytes + available;
+	space_out->raw_size_bytes = metaslab_class_get_space(spa_normal_class(pool->spa));
+	space_out->raw_allocated_bytes = metaslab_class_get_alloc(spa_normal_class(pool->spa));
+	return 0;
+}

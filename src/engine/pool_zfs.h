@@ -1,0 +1,12 @@
+/* The open pool as ZFS sees it, for the layers that are written against ZFS. */
+#ifndef SZ_ENGINE_POOL_ZFS_H
+#define SZ_ENGINE_POOL_ZFS_H
+
+#include "engine/engine.h"
+#include "engine/zfs.h"
+
+/* Held open as long as the pool is. */
+spa_t *sz_pool_spa(struct sz_pool *);
+bool sz_pool_is_read_only(const struct sz_pool *);
+
+#endif

@@ -1,0 +1,194 @@
+/*
+ * scan: scrub, resilver, rebuilding lost leaves, clearing, trimming.
+ *
+ * A leaf that came back shows as ONLINE although its resilver has not begun; redundancy is complete
+ * only when vdev_resilver_needed says so. Everything here asks it, not the leaf's state.
+ */
+#include "engine/engine_internal.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define POLL_US 200000
+
+static bool resilver_is_needed(spa_t *spa)
+{
+	bool needed;
+
+	spa_config_enter(spa, SCL_VDEV, FTAG, RW_READER);
+	needed = vdev_resilver_needed(spa->spa_root_vdev, NULL, NULL);
+	spa_config_exit(spa, SCL_VDEV, FTAG);
+	return needed;
+}
+
+static enum sz_scan_state scan_state(uint64_t state)
+{
+	switch (state) {
+	case DSS_SCANNING:
+		return SZ_SCAN_RUNNING;
+	case DSS_FINISHED:
+		return SZ_SCAN_FINISHED;
+	case DSS_CANCELED:
+		return SZ_SCAN_CANCELED;
+	default:
+		return SZ_SCAN_IDLE;
+	}
+}
+
+void sz_pool_scan_status(struct sz_pool *pool, struct sz_scan_status *status_out)
+{
+	pool_scan_stat_t stat;
+
+	*status_out = (struct sz_scan_status){ .resilver_needed = resilver_is_needed(pool->spa) };
+	if (spa_scan_get_stats(pool->spa, &stat) != 0 || stat.pss_func == POOL_SCAN_NONE)
+		return;
+	status_out->kind = stat.pss_func == POOL_SCAN_SCRUB ? SZ_SCAN_SCRUB : SZ_SCAN_RESILVER;
+	status_out->state = scan_state(stat.pss_state);
+	status_out->start_wall_s = stat.pss_start_time;
+	status_out->end_wall_s = stat.pss_end_time;
+	status_out->examined_bytes = stat.pss_examined;
+	status_out->issued_bytes = stat.pss_issued;
+	status_out->total_bytes = stat.pss_to_examine - stat.pss_skipped;
+	status_out->repaired_bytes = stat.pss_processed;
+	status_out->errors = stat.pss_errors;
+}
+
+int sz_pool_scrub_start(struct sz_pool *pool, struct sz_error *error)
+{
+	int result;
+
+	if (pool->read_only)
+		return sz_fail(error, -EROFS, "a scrub needs a writable pool");
+	result = spa_scan(pool->spa, POOL_SCAN_SCRUB);
+	if (result == EBUSY)
+		return sz_fail(error, -EBUSY, "a scrub or resilver is running already");
+	if (result != 0)
+		return sz_fail(error, -result, "the scrub does not start");
+	return 0;
+}
+
+int sz_pool_scrub_stop(struct sz_pool *pool, struct sz_error *error)
+{
+	int result = spa_scan_stop(pool->spa);
+
+	if (result == ENOENT)
+		return sz_fail(error, -ENOENT, "no scrub is running");
+	if (result != 0)
+		return sz_fail(error, -result, "the scrub does not stop");
+	return 0;
+}
+
+int sz_pool_scan_wait(struct sz_pool *pool, sz_scan_progress_fn *progress, void *context,
+		      struct sz_error *error)
+{
+	for (;;) {
+		struct sz_scan_status status;
+
+		if (spa_suspended(pool->spa))
+			return sz_fail(error, -EIO, "the pool is suspended: a device fails");
+		sz_pool_scan_status(pool, &status);
+		if (progress != NULL && !progress(context, &status))
+			return -EINTR;
+		if (status.state != SZ_SCAN_RUNNING && !status.resilver_needed)
+			break;
+		/* A resilver that is due starts with a transaction group. */
+		if (status.state != SZ_SCAN_RUNNING)
+			txg_wait_synced(spa_get_dsl(pool->spa), 0);
+		(void)usleep(POLL_US);
+	}
+	txg_wait_synced(spa_get_dsl(pool->spa), 0);
+	return 0;
+}
+
+void sz_pool_clear(struct sz_pool *pool)
+{
+	spa_vdev_state_enter(pool->spa, SCL_NONE);
+	vdev_clear(pool->spa, NULL);
+	(void)spa_vdev_state_exit(pool->spa, NULL, 0);
+	(void)zio_resume(pool->spa);
+}
+
+/* The next leaf that ZFS cannot open although its device is ONLINE: its guid, 0 if there is none. */
+static uint64_t lost_leaf_find(struct sz_pool *pool, uint32_t *index_out)
+{
+	spa_t *spa = pool->spa;
+	uint64_t guid = 0;
+
+	spa_config_enter(spa, SCL_CONFIG, FTAG, RW_READER);
+	for (uint64_t t = 0; guid == 0 && t < spa->spa_root_vdev->vdev_children; t++) {
+		vdev_t *top = spa->spa_root_vdev->vdev_child[t];
+		uint64_t count = top->vdev_ops->vdev_op_leaf ? 1 : top->vdev_children;
+
+		for (uint64_t i = 0; guid == 0 && i < count; i++) {
+			vdev_t *leaf = top->vdev_ops->vdev_op_leaf ? top : top->vdev_child[i];
+			uint32_t index;
+
+			if (!leaf->vdev_ops->vdev_op_leaf ||
+			    leaf->vdev_state >= VDEV_STATE_FAULTED ||
+			    sz_leaf_parse(leaf->vdev_path, &index) != 0 ||
+			    index >= sz_store_device_count(pool->store) ||
+			    sz_device_state(sz_store_device(pool->store, index)) !=
+				    SZ_DEVICE_ONLINE)
+				continue;
+			guid = leaf->vdev_guid;
+			*index_out = index;
+		}
+	}
+	spa_config_exit(spa, SCL_CONFIG, FTAG);
+	return guid;
+}
+
+int sz_pool_rebuild(struct sz_pool *pool, uint32_t *rebuilt_count_out, struct sz_error *error)
+{
+	uint64_t guid;
+	uint32_t index = 0;
+
+	*rebuilt_count_out = 0;
+	/* A leaf whose device came back may open again, and then needs no replacing. */
+	sz_pool_clear(pool);
+	while ((guid = lost_leaf_find(pool, &index)) != 0) {
+		nvlist_t *root;
+		int result;
+
+		if (*rebuilt_count_out >= sz_store_device_count(pool->store))
+			return sz_fail(error, -EIO, "device %u cannot be rebuilt", index);
+		root = sz_pool_leaf_root(index);
+		result = spa_vdev_attach(pool->spa, guid, root, 1, 0);
+		nvlist_free(root);
+		if (result != 0)
+			return sz_fail(error, result == EBUSY ? -EBUSY : -EIO,
+				       "device %u cannot be rebuilt: %s", index, strerror(result));
+		(*rebuilt_count_out)++;
+	}
+	return 0;
+}
+
+int sz_pool_trim(struct sz_pool *pool, struct sz_error *error)
+{
+	spa_t *spa = pool->spa;
+	nvlist_t *leaves = fnvlist_alloc();
+	nvlist_t *failures = fnvlist_alloc();
+	boolean_t waited;
+	int result;
+
+	spa_config_enter(spa, SCL_CONFIG, FTAG, RW_READER);
+	for (uint64_t t = 0; t < spa->spa_root_vdev->vdev_children; t++) {
+		vdev_t *top = spa->spa_root_vdev->vdev_child[t];
+		uint64_t count = top->vdev_ops->vdev_op_leaf ? 1 : top->vdev_children;
+
+		for (uint64_t i = 0; i < count; i++) {
+			vdev_t *leaf = top->vdev_ops->vdev_op_leaf ? top : top->vdev_child[i];
+
+			if (leaf->vdev_ops->vdev_op_leaf && leaf->vdev_state == VDEV_STATE_HEALTHY)
+				fnvlist_add_uint64(leaves, leaf->vdev_path, leaf->vdev_guid);
+		}
+	}
+	spa_config_exit(spa, SCL_CONFIG, FTAG);
+	result = spa_vdev_trim(spa, leaves, POOL_TRIM_START, 0, B_FALSE, B_TRUE, failures);
+	nvlist_free(leaves);
+	nvlist_free(failures);
+	if (result != 0)
+		return sz_fail(error, -EIO, "the trim does not start");
+	(void)spa_wait(SZ_POOL_NAME, ZPOOL_WAIT_TRIM, &waited);
+	return 0;
+}

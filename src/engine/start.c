@@ -1,0 +1,53 @@
+/*
+ * start: brings libzpool up in this process, within the bound on memory.
+ *
+ * The bound is shared out: the ARC gets 3/8, dirty data 1/8; the rest is what buffers in
+ * flight, the allocator, ZFS's own structures (about 80 MiB with a pool) and the device's caches take.
+ */
+#include "engine/engine_internal.h"
+
+#include <errno.h>
+
+#define MEMORY_DEFAULT (512ULL << 20)
+#define MEMORY_MIN     (128ULL << 20)
+
+/*
+ * ZFS's buffers come from malloc, and page faults are dear: huge pages, nothing given back to the
+ * kernel early, few arenas, and no separate arena for big allocations, whose pages would not be reused.
+ */
+extern const char *malloc_conf;
+__attribute__((visibility("default"))) const char *malloc_conf =
+	"thp:always,metadata_thp:always,dirty_decay_ms:10000,muzzy_decay_ms:0,retain:true,narenas:2,"
+	"percpu_arena:disabled,oversize_threshold:0";
+
+int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
+{
+	int result;
+
+	if (memory_bytes == 0)
+		memory_bytes = MEMORY_DEFAULT;
+	if (memory_bytes < MEMORY_MIN)
+		return sz_fail(error, -EINVAL,
+			       "--memory %llu MiB is less than the smallest, %llu MiB",
+			       (unsigned long long)memory_bytes >> 20, MEMORY_MIN >> 20);
+	zfs_arc_min = 32ULL << 20;
+	zfs_arc_max = memory_bytes / 8 * 3;
+	zfs_dirty_data_max = memory_bytes / 8;
+	/* Without it, an export removes the host's cache file. */
+	spa_config_path = strdup("/nonexistent/zpool.cache");
+	if (spa_config_path == NULL)
+		return sz_fail(error, -ENOMEM, "no memory");
+	kernel_init(SPA_MODE_READ | SPA_MODE_WRITE);
+	zfs_flags = 0; /* debug checks of every block */
+	zfs_dirty_data_max = memory_bytes / 8;
+	result = sz_leaf_start();
+	if (result != 0)
+		return sz_fail(error, result, "cannot start worker threads");
+	return 0;
+}
+
+void sz_engine_stop(void)
+{
+	kernel_fini();
+	sz_leaf_stop();
+}

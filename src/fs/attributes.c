@@ -1,0 +1,312 @@
+/*
+ * attributes: getattr, setattr, and extended attributes (an nvlist in the znode, as xattr=sa).
+ */
+#include "fs/fs_internal.h"
+
+#include <errno.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#define XATTR_VALUE_MAX 32768U /* of one: DXATTR_MAX_ENTRY_SIZE of the kernel's ZFS */
+#define XATTR_TOTAL_MAX 65535U /* of all, packed: SA lengths are 16 bits wide */
+
+static void stat_time(struct timespec *to, const uint64_t from[2])
+{
+	to->tv_sec = (time_t)from[0];
+	to->tv_nsec = (long)from[1];
+}
+
+int sz_fs_getattr(struct sz_fs *fs, uint64_t number, struct stat *stat_out)
+{
+	struct inode *inode;
+	uint64_t mode = 0;
+	uint64_t size = 0;
+	uint64_t links = 0;
+	uint64_t uid = 0;
+	uint64_t gid = 0;
+	uint64_t times[3][2] = { { 0 } };
+	uint32_t block;
+	u_longlong_t blocks;
+	sa_bulk_attr_t bulk[8];
+	int count = 0;
+	int result = inode_get(fs, number, &inode);
+
+	if (result != 0)
+		return result;
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MODE], NULL, &mode, 8);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_SIZE], NULL, &size, 8);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_LINKS], NULL, &links, 8);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_UID], NULL, &uid, 8);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_GID], NULL, &gid, 8);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_ATIME], NULL, times[0], 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, times[1], 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, times[2], 16);
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	result = fs_error(sa_bulk_lookup(inode->sa, bulk, count));
+	*stat_out = (struct stat){
+		.st_ino = number,
+		.st_mode = (mode_t)mode,
+		.st_nlink = links,
+		.st_uid = (uid_t)uid,
+		.st_gid = (gid_t)gid,
+		.st_size = (off_t)size,
+		.st_rdev = inode_u64(fs, inode, ZPL_RDEV),
+	};
+	sa_object_size(inode->sa, &block, &blocks);
+	(void)pthread_rwlock_unlock(&inode->lock);
+	stat_out->st_blksize = (blksize_t)block;
+	stat_out->st_blocks = (blkcnt_t)blocks;
+	stat_time(&stat_out->st_atim, times[0]);
+	stat_time(&stat_out->st_mtim, times[1]);
+	stat_time(&stat_out->st_ctim, times[2]);
+	inode_put(fs, inode);
+	return result;
+}
+
+/* Everything but the size, in one transaction. Under the inode's write lock. */
+static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fields,
+			  const struct stat *values)
+{
+	uint64_t mode = (values->st_mode & 07777U) | inode->mode;
+	uint64_t flags = inode_u64(fs, inode, ZPL_FLAGS);
+	uint64_t uid = values->st_uid;
+	uint64_t gid = values->st_gid;
+	uint64_t atime[2] = { (uint64_t)values->st_atim.tv_sec, (uint64_t)values->st_atim.tv_nsec };
+	uint64_t mtime[2] = { (uint64_t)values->st_mtim.tv_sec, (uint64_t)values->st_mtim.tv_nsec };
+	uint64_t ctime[2] = { (uint64_t)values->st_ctim.tv_sec, (uint64_t)values->st_ctim.tv_nsec };
+	struct acl_trivial acl;
+	sa_bulk_attr_t bulk[10];
+	int count = 0;
+	dmu_tx_t *tx = dmu_tx_create(fs->os);
+	int result;
+
+	dmu_tx_hold_sa(tx, inode->sa, B_TRUE);
+	result = tx_begin(tx);
+	if (result != 0)
+		return result;
+	if ((fields & SZ_SET_MODE) != 0) {
+		acl_trivial_make((uint32_t)mode, &acl);
+		flags = (flags & ~(uint64_t)ZFS_NO_EXECS_DENIED) | acl_flags((uint32_t)mode);
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MODE], NULL, &mode, 8);
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_DACL_COUNT], NULL, &acl.count, 8);
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_DACL_ACES], NULL, acl.entries,
+				 (uint16_t)acl.size_bytes);
+	}
+	if ((fields & SZ_SET_UID) != 0)
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_UID], NULL, &uid, 8);
+	if ((fields & SZ_SET_GID) != 0)
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_GID], NULL, &gid, 8);
+	if ((fields & SZ_SET_ATIME) != 0)
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_ATIME], NULL, atime, 16);
+	if ((fields & SZ_SET_MTIME) != 0)
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, mtime, 16);
+	if ((fields & SZ_SET_CTIME) == 0)
+		now_encode(ctime);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, ctime, 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &flags, 8);
+	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+	dmu_tx_commit(tx);
+	return result;
+}
+
+int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const struct stat *values)
+{
+	struct inode *inode;
+	int result;
+
+	if (fs->read_only)
+		return -EROFS;
+	result = inode_get(fs, number, &inode);
+	if (result != 0)
+		return result;
+	(void)pthread_rwlock_wrlock(&inode->lock);
+	if ((fields & SZ_SET_SIZE) != 0) {
+		if (S_ISREG(inode->mode) && values->st_size >= 0)
+			result = file_truncate(fs, inode, (uint64_t)values->st_size);
+		else
+			result = S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+		/* A change of size is a change of content. */
+		if (result == 0 && (fields & SZ_SET_MTIME) == 0) {
+			struct stat now = *values;
+
+			(void)clock_gettime(CLOCK_REALTIME, &now.st_mtim);
+			result = attributes_set(fs, inode, fields | SZ_SET_MTIME, &now);
+			fields = 0;
+		}
+	}
+	if (result == 0 && fields != 0)
+		result = attributes_set(fs, inode, fields, values);
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	return result;
+}
+
+/* The attributes as an nvlist, the caller's; an empty one if there are none. */
+static int xattrs_load(struct sz_fs *fs, struct inode *inode, nvlist_t **list_out)
+{
+	int size = 0;
+	int result = sa_size(inode->sa, fs->attr[ZPL_DXATTR], &size);
+	CLEANUP_FREE char *packed = NULL;
+
+	if (result == ENOENT || (result == 0 && size == 0)) {
+		*list_out = fnvlist_alloc();
+		return 0;
+	}
+	if (result != 0)
+		return fs_error(result);
+	packed = malloc((size_t)size);
+	if (packed == NULL)
+		return -ENOMEM;
+	result = sa_lookup(inode->sa, fs->attr[ZPL_DXATTR], packed, (uint32_t)size);
+	if (result == 0)
+		result = nvlist_unpack(packed, (size_t)size, list_out, KM_SLEEP);
+	return fs_error(result);
+}
+
+static int xattrs_store(struct sz_fs *fs, struct inode *inode, nvlist_t *list)
+{
+	char *packed = NULL;
+	size_t size = 0;
+	uint64_t ctime[2];
+	sa_bulk_attr_t bulk[2];
+	int count = 0;
+	dmu_tx_t *tx;
+	int result = nvlist_size(list, &size, NV_ENCODE_XDR);
+
+	if (result != 0)
+		return fs_error(result);
+	if (size > XATTR_TOTAL_MAX)
+		return -ENOSPC;
+	packed = malloc(size);
+	if (packed == NULL)
+		return -ENOMEM;
+	result = nvlist_pack(list, &packed, &size, NV_ENCODE_XDR, KM_SLEEP);
+	if (result != 0) {
+		free(packed);
+		return fs_error(result);
+	}
+	tx = dmu_tx_create(fs->os);
+	dmu_tx_hold_sa_create(tx, (int)size);
+	dmu_tx_hold_sa(tx, inode->sa, B_TRUE);
+	result = tx_begin(tx);
+	if (result == 0) {
+		now_encode(ctime);
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_DXATTR], NULL, packed, (uint16_t)size);
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, ctime, 16);
+		result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+		dmu_tx_commit(tx);
+	}
+	free(packed);
+	return result;
+}
+
+int sz_fs_getxattr(struct sz_fs *fs, uint64_t number, const char *name, void *value, size_t size,
+		   size_t *size_out)
+{
+	struct inode *inode;
+	nvlist_t *list = NULL;
+	uchar_t *data;
+	uint_t length;
+	int result = inode_get(fs, number, &inode);
+
+	if (result != 0)
+		return result;
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	result = xattrs_load(fs, inode, &list);
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	if (result != 0)
+		return result;
+	if (nvlist_lookup_byte_array(list, name, &data, &length) != 0) {
+		result = -ENODATA;
+	} else if (size != 0 && size < length) {
+		result = -ERANGE;
+	} else {
+		if (size != 0)
+			memcpy(value, data, length);
+		*size_out = length;
+	}
+	nvlist_free(list);
+	return result;
+}
+
+static int xattr_change(struct sz_fs *fs, uint64_t number, const char *name, const void *value,
+			size_t size, int flags, bool remove)
+{
+	struct inode *inode;
+	nvlist_t *list = NULL;
+	int result;
+
+	if (fs->read_only)
+		return -EROFS;
+	result = inode_get(fs, number, &inode);
+	if (result != 0)
+		return result;
+	(void)pthread_rwlock_wrlock(&inode->lock);
+	result = xattrs_load(fs, inode, &list);
+	if (result == 0) {
+		bool exists = nvlist_exists(list, name);
+
+		if (remove || (flags & XATTR_REPLACE) != 0)
+			result = exists ? 0 : -ENODATA;
+		else if ((flags & XATTR_CREATE) != 0 && exists)
+			result = -EEXIST;
+		if (result == 0 && remove)
+			(void)nvlist_remove_all(list, name);
+		else if (result == 0)
+			fnvlist_add_byte_array(list, name, value, (uint_t)size);
+		if (result == 0)
+			result = xattrs_store(fs, inode, list);
+		nvlist_free(list);
+	}
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	return result;
+}
+
+int sz_fs_setxattr(struct sz_fs *fs, uint64_t number, const char *name, const void *value,
+		   size_t size, int flags)
+{
+	if (name[0] == '\0' || strlen(name) > NAME_LIMIT)
+		return -ERANGE;
+	if (size > XATTR_VALUE_MAX)
+		return -E2BIG;
+	return xattr_change(fs, number, name, value, size, flags, false);
+}
+
+int sz_fs_removexattr(struct sz_fs *fs, uint64_t number, const char *name)
+{
+	return xattr_change(fs, number, name, NULL, 0, 0, true);
+}
+
+int sz_fs_listxattr(struct sz_fs *fs, uint64_t number, char *names, size_t size, size_t *size_out)
+{
+	struct inode *inode;
+	nvlist_t *list = NULL;
+	nvpair_t *pair = NULL;
+	size_t used = 0;
+	int result = inode_get(fs, number, &inode);
+
+	if (result != 0)
+		return result;
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	result = xattrs_load(fs, inode, &list);
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	if (result != 0)
+		return result;
+	while ((pair = nvlist_next_nvpair(list, pair)) != NULL) {
+		size_t length = strlen(nvpair_name(pair)) + 1;
+
+		if (size != 0 && used + length > size) {
+			result = -ERANGE;
+			break;
+		}
+		if (size != 0)
+			memcpy(names + used, nvpair_name(pair), length);
+		used += length;
+	}
+	nvlist_free(list);
+	*size_out = used;
+	return result;
+}

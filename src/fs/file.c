@@ -1,0 +1,231 @@
+/*
+ * file: the content of regular files: read, write, truncate, punch, seek, fsync.
+ *
+ * Blocks grow by the kernel's rules: a file of one block has a block as large as it needs, up to
+ * recordsize; a second block fixes the size. A write is cut at block borders, one transaction each.
+ */
+#include "fs/fs_internal.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static uint32_t block_size(struct inode *inode)
+{
+	uint32_t size;
+	u_longlong_t blocks;
+
+	dmu_object_size_from_db(sa_get_db(inode->sa), &size, &blocks);
+	return size;
+}
+
+/* The block size that a file that ends at end is to get, 0 if it stays as it is. */
+static uint64_t block_size_wanted(struct sz_fs *fs, struct inode *inode, uint64_t size,
+				  uint64_t end)
+{
+	uint64_t now = block_size(inode);
+	uint64_t most = fs->os->os_recordsize;
+
+	if (end <= now || (size > now && now != 0) || (ISP2(now) && now >= most))
+		return 0;
+	if (now > most)
+		return MIN(end, 1ULL << highbit64(now));
+	return MIN(end, most);
+}
+
+static void block_grow(struct sz_fs *fs, struct inode *inode, uint64_t wanted, dmu_tx_t *tx)
+{
+	int result = dmu_object_set_blocksize(fs->os, inode->object, wanted, 0, tx);
+
+	VERIFY(result == 0 || result == ENOTSUP);
+}
+
+int sz_fs_read(struct sz_fs *fs, uint64_t number, void *buffer, size_t length, uint64_t offset,
+	       size_t *done_out)
+{
+	struct inode *inode;
+	uint64_t size;
+	int result = inode_get(fs, number, &inode);
+
+	*done_out = 0;
+	if (result != 0)
+		return result;
+	if (!S_ISREG(inode->mode)) {
+		inode_put(fs, inode);
+		return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+	}
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	size = inode_u64(fs, inode, ZPL_SIZE);
+	if (offset < size && length > 0) {
+		length = MIN(length, size - offset);
+		result = fs_error(
+			dmu_read_by_dnode(inode->dnode, offset, length, buffer, DMU_READ_PREFETCH));
+		if (result == 0)
+			*done_out = length;
+	}
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	return result;
+}
+
+/* One piece within a block. Under the inode's lock. */
+static int piece_write(struct sz_fs *fs, struct inode *inode, const char *buffer, size_t length,
+		       uint64_t offset)
+{
+	uint64_t size = inode_u64(fs, inode, ZPL_SIZE);
+	uint64_t flags = inode_u64(fs, inode, ZPL_FLAGS) | ZFS_ARCHIVE | ZFS_AV_MODIFIED;
+	uint64_t end = MAX(size, offset + length);
+	uint64_t wanted = block_size_wanted(fs, inode, size, offset + length);
+	uint64_t now[2];
+	sa_bulk_attr_t bulk[4];
+	int count = 0;
+	dmu_tx_t *tx = dmu_tx_create(fs->os);
+	int result;
+
+	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
+	if (wanted != 0)
+		dmu_tx_hold_write(tx, inode->object, 0, (int)wanted);
+	dmu_tx_hold_write(tx, inode->object, offset, (int)length);
+	result = tx_begin(tx);
+	if (result != 0)
+		return result;
+	if (wanted != 0)
+		block_grow(fs, inode, wanted, tx);
+	dmu_write_by_dnode(inode->dnode, offset, length, buffer, tx);
+	now_encode(now);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_SIZE], NULL, &end, 8);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, now, 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, now, 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &flags, 8);
+	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+	dmu_tx_commit(tx);
+	return result;
+}
+
+int sz_fs_write(struct sz_fs *fs, uint64_t number, const void *buffer, size_t length,
+		uint64_t offset)
+{
+	const char *from = buffer;
+	struct inode *inode;
+	int result;
+
+	if (fs->read_only)
+		return -EROFS;
+	if (offset > INT64_MAX || length > INT64_MAX - offset)
+		return -EFBIG;
+	result = inode_get(fs, number, &inode);
+	if (result != 0)
+		return result;
+	if (!S_ISREG(inode->mode)) {
+		inode_put(fs, inode);
+		return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+	}
+	(void)pthread_rwlock_wrlock(&inode->lock);
+	while (result == 0 && length > 0) {
+		uint64_t record = MAX(block_size(inode), fs->os->os_recordsize);
+		size_t piece = (size_t)MIN(length, record - offset % record);
+
+		result = piece_write(fs, inode, from, piece, offset);
+		from += piece;
+		offset += piece;
+		length -= piece;
+	}
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	return result;
+}
+
+/* Under the inode's write lock. */
+int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end)
+{
+	uint64_t size = inode_u64(fs, inode, ZPL_SIZE);
+	uint64_t wanted = end > size ? block_size_wanted(fs, inode, size, end) : 0;
+	dmu_tx_t *tx;
+	int result;
+
+	if (end == size)
+		return 0;
+	if (end < size) {
+		result = dmu_free_long_range(fs->os, inode->object, end, DMU_OBJECT_END);
+		if (result != 0)
+			return fs_error(result);
+	}
+	tx = dmu_tx_create(fs->os);
+	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
+	if (wanted != 0)
+		dmu_tx_hold_write(tx, inode->object, 0, (int)wanted);
+	if (end < size)
+		dmu_tx_mark_netfree(tx);
+	result = tx_begin(tx);
+	if (result != 0)
+		return result;
+	if (wanted != 0)
+		block_grow(fs, inode, wanted, tx);
+	result = fs_error(sa_update(inode->sa, fs->attr[ZPL_SIZE], &end, 8, tx));
+	dmu_tx_commit(tx);
+	return result;
+}
+
+int sz_fs_punch(struct sz_fs *fs, uint64_t number, uint64_t offset, uint64_t length)
+{
+	struct inode *inode;
+	uint64_t size;
+	int result;
+
+	if (fs->read_only)
+		return -EROFS;
+	result = inode_get(fs, number, &inode);
+	if (result != 0)
+		return result;
+	(void)pthread_rwlock_wrlock(&inode->lock);
+	size = inode_u64(fs, inode, ZPL_SIZE);
+	if (!S_ISREG(inode->mode))
+		result = -EINVAL;
+	else if (offset < size)
+		result = fs_error(dmu_free_long_range(fs->os, inode->object, offset,
+						      MIN(length, size - offset)));
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	return result;
+}
+
+int sz_fs_seek(struct sz_fs *fs, uint64_t number, int whence, uint64_t offset, uint64_t *offset_out)
+{
+	struct inode *inode;
+	uint64_t size;
+	uint64_t at = offset;
+	int found;
+	int result = inode_get(fs, number, &inode);
+
+	if (result != 0)
+		return result;
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	size = inode_u64(fs, inode, ZPL_SIZE);
+	if (!S_ISREG(inode->mode) || (whence != SEEK_DATA && whence != SEEK_HOLE)) {
+		result = -EINVAL;
+	} else if (offset >= size) {
+		result = -ENXIO;
+	} else {
+		found = dmu_offset_next(fs->os, inode->object, whence == SEEK_HOLE, &at);
+		if (found == EBUSY) /* dirty: all of it counts as data, the end as a hole */
+			at = whence == SEEK_HOLE ? size : offset;
+		else if (found == ESRCH)
+			at = size;
+		else if (found != 0)
+			result = fs_error(found);
+		at = MIN(MAX(at, offset), size);
+		if (result == 0 && whence == SEEK_DATA && at == size)
+			result = -ENXIO;
+	}
+	*offset_out = at;
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	return result;
+}
+
+int sz_fs_fsync(struct sz_fs *fs, uint64_t number)
+{
+	(void)number;
+	if (!fs->read_only)
+		txg_wait_synced(dmu_objset_pool(fs->os), 0);
+	return 0;
+}

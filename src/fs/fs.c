@@ -1,0 +1,264 @@
+/*
+ * fs: opening, closing and formatting datasets.
+ */
+#include "fs/fs_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static char fs_tag[] = "fs";
+
+int fs_error(int zfs_error)
+{
+	switch (zfs_error) {
+	case 0:
+		return 0;
+	case ECKSUM:
+		return -EBADMSG;
+	case EEXIST:
+	case ENOENT:
+	case ENOSPC:
+	case EDQUOT:
+	case EROFS:
+	case ENOMEM:
+	case EINVAL:
+	case ENAMETOOLONG:
+	case EFBIG:
+	case ENXIO:
+	case ENODATA:
+	case ERANGE:
+	case E2BIG:
+		return -zfs_error;
+	default:
+		return -EIO;
+	}
+}
+
+int tx_begin(dmu_tx_t *tx)
+{
+	int result = dmu_tx_assign(tx, DMU_TX_WAIT);
+
+	if (result == 0)
+		return 0;
+	dmu_tx_abort(tx);
+	return fs_error(result);
+}
+
+/*
+ * ZFS asks for every changed dnode whose space it is. No bonus: the owners did not change. The
+ * attributes that are needed stand at fixed places, first in every layout.
+ */
+int accounting_info(dmu_object_type_t type, const void *bonus, zfs_file_info_t *info_out)
+{
+	const sa_hdr_phys_t *header = bonus;
+	const char *data;
+	uint64_t flags;
+
+	if (type != DMU_OT_SA)
+		return ENOENT;
+	info_out->zfi_project = ZFS_DEFAULT_PROJID;
+	if (bonus == NULL)
+		return EEXIST;
+	if (header->sa_magic != SA_MAGIC) { /* a new file, not filled in yet */
+		info_out->zfi_user = 0;
+		info_out->zfi_group = 0;
+		info_out->zfi_generation = 0;
+		return 0;
+	}
+	data = (const char *)bonus + SA_HDR_SIZE(header);
+	memcpy(&info_out->zfi_user, data + SA_UID_OFFSET, 8);
+	memcpy(&info_out->zfi_group, data + SA_GID_OFFSET, 8);
+	memcpy(&info_out->zfi_generation, data + SA_GEN_OFFSET, 8);
+	memcpy(&flags, data + SA_FLAGS_OFFSET, 8);
+	if ((flags & ZFS_PROJID) != 0)
+		memcpy(&info_out->zfi_project, data + SA_PROJID_OFFSET, 8);
+	return 0;
+}
+
+static void dataset_name(const char *dataset, char name[ZFS_MAX_DATASET_NAME_LEN])
+{
+	if (dataset == NULL)
+		(void)snprintf(name, ZFS_MAX_DATASET_NAME_LEN, "%s", SZ_POOL_NAME);
+	else
+		(void)snprintf(name, ZFS_MAX_DATASET_NAME_LEN, "%s/%s", SZ_POOL_NAME, dataset);
+}
+
+static void accounting_register(void)
+{
+	dmu_objset_register_type(DMU_OST_ZFS, accounting_info);
+}
+
+/* The master node, the delete queue and the root folder, in one transaction. */
+static int format_in(objset_t *os, uint32_t uid, uint32_t gid)
+{
+	static const struct {
+		const char *name;
+		uint64_t value;
+	} settings[] = {
+		{ "normalization", 0 },
+		{ "utf8only", 0 },
+		{ "casesensitivity", 0 },
+		{ ZPL_VERSION_STR, ZPL_VERSION },
+	};
+	const struct sz_fs_new root = { .mode = S_IFDIR | 0755, .uid = uid, .gid = gid };
+	sa_attr_type_t *attr;
+	uint64_t object;
+	dmu_tx_t *tx = dmu_tx_create(os);
+	int result;
+
+	/* dmu_tx_hold_sa_create needs attributes that are set up: hold what they will take. */
+	for (int i = 0; i < 4; i++)
+		dmu_tx_hold_zap(tx, DMU_NEW_OBJECT, B_TRUE, NULL);
+	dmu_tx_hold_bonus(tx, DMU_NEW_OBJECT);
+	result = tx_begin(tx);
+	if (result != 0)
+		return result;
+	VERIFY0(zap_create_claim(os, MASTER_NODE_OBJ, DMU_OT_MASTER_NODE, DMU_OT_NONE, 0, tx));
+	for (size_t i = 0; i < ARRAY_LENGTH(settings); i++)
+		VERIFY0(zap_update(os, MASTER_NODE_OBJ, settings[i].name, 8, 1, &settings[i].value,
+				   tx));
+	object = zap_create(os, DMU_OT_SA_MASTER_NODE, DMU_OT_NONE, 0, tx);
+	VERIFY0(zap_add(os, MASTER_NODE_OBJ, ZFS_SA_ATTRS, 8, 1, &object, tx));
+	VERIFY0(sa_setup(os, object, zfs_attr_table, ZPL_END, &attr));
+	object = zap_create(os, DMU_OT_UNLINKED_SET, DMU_OT_NONE, 0, tx);
+	VERIFY0(zap_add(os, MASTER_NODE_OBJ, ZFS_UNLINKED_SET, 8, 1, &object, tx));
+	object = znode_create(os, attr, 0, &root, NULL, tx);
+	VERIFY0(zap_add(os, MASTER_NODE_OBJ, ZFS_ROOT_OBJ, 8, 1, &object, tx));
+	dmu_tx_commit(tx);
+	txg_wait_synced(dmu_objset_pool(os), 0);
+	return 0;
+}
+
+int sz_fs_format(struct sz_pool *pool, const char *dataset, uint32_t uid, uint32_t gid,
+		 struct sz_error *error)
+{
+	char name[ZFS_MAX_DATASET_NAME_LEN];
+	objset_t *os;
+	uint64_t root;
+	int result;
+
+	(void)pool;
+	accounting_register();
+	dataset_name(dataset, name);
+	result = dmu_objset_own(name, DMU_OST_ZFS, B_FALSE, B_FALSE, fs_tag, &os);
+	if (result != 0)
+		return sz_fail(error, fs_error(result), "cannot open the dataset %s", name);
+	if (zap_lookup(os, MASTER_NODE_OBJ, ZFS_ROOT_OBJ, 8, 1, &root) == 0)
+		result = sz_fail(error, -EEXIST, "%s is a file system already", name);
+	else
+		result = format_in(os, uid, gid);
+	dmu_objset_disown(os, B_FALSE, fs_tag);
+	if (result != 0 && result != -EEXIST)
+		return sz_fail(error, result, "cannot make a file system of %s", name);
+	return result;
+}
+
+static int master_read(struct sz_fs *fs, struct sz_error *error)
+{
+	uint64_t version;
+	uint64_t sa_object = 0;
+	int result = zap_lookup(fs->os, MASTER_NODE_OBJ, ZPL_VERSION_STR, 8, 1, &version);
+
+	if (result == 0)
+		result = zap_lookup(fs->os, MASTER_NODE_OBJ, ZFS_ROOT_OBJ, 8, 1, &fs->root);
+	if (result == 0)
+		result = zap_lookup(fs->os, MASTER_NODE_OBJ, ZFS_UNLINKED_SET, 8, 1,
+				    &fs->unlinked_set);
+	if (result == ENOENT)
+		return sz_fail(error, -ENODATA, "%s holds no file system", fs->name);
+	if (result != 0)
+		return sz_fail(error, fs_error(result), "cannot read the master node of %s",
+			       fs->name);
+	if (version != ZPL_VERSION)
+		return sz_fail(error, -EPROTONOSUPPORT, "%s has file system version %llu, not %llu",
+			       fs->name, (unsigned long long)version,
+			       (unsigned long long)ZPL_VERSION);
+	result = zap_lookup(fs->os, MASTER_NODE_OBJ, ZFS_SA_ATTRS, 8, 1, &sa_object);
+	if (result == 0)
+		result = sa_setup(fs->os, sa_object, zfs_attr_table, ZPL_END, &fs->attr);
+	if (result != 0)
+		return sz_fail(error, fs_error(result), "cannot read the attributes of %s",
+			       fs->name);
+	return 0;
+}
+
+/* Records that a kernel left and that are not in the data yet must not be passed over. */
+static bool log_is_empty(objset_t *os)
+{
+	return BP_IS_HOLE(&os->os_zil_header.zh_log);
+}
+
+int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct sz_fs **fs_out,
+	       struct sz_error *error)
+{
+	struct sz_fs *fs = calloc(1, sizeof(*fs));
+	int result;
+
+	if (fs == NULL)
+		return sz_fail(error, -ENOMEM, "no memory");
+	accounting_register();
+	fs->pool = pool;
+	fs->read_only = read_only || sz_pool_is_read_only(pool);
+	dataset_name(dataset, fs->name);
+	result = dmu_objset_own(fs->name, DMU_OST_ZFS, fs->read_only, B_FALSE, fs_tag, &fs->os);
+	if (result != 0) {
+		result = sz_fail(error, fs_error(result), "cannot open the dataset %s", fs->name);
+		free(fs);
+		return result;
+	}
+	result = master_read(fs, error);
+	if (result == 0 && !log_is_empty(fs->os))
+		result = sz_fail(
+			error, -EBUSY,
+			"%s has an intent log that a kernel's ZFS left; import the pool there "
+			"and export it once",
+			fs->name);
+	if (result != 0) {
+		dmu_objset_disown(fs->os, B_FALSE, fs_tag);
+		free(fs);
+		return result;
+	}
+	result = inode_table_init(fs);
+	if (result == 0 && !fs->read_only)
+		result = unlinked_drain(fs);
+	if (result != 0) {
+		sz_fs_close(fs);
+		return sz_fail(error, result, "cannot finish the deletions of %s", fs->name);
+	}
+	*fs_out = fs;
+	return 0;
+}
+
+void sz_fs_close(struct sz_fs *fs)
+{
+	inode_table_fini(fs);
+	dmu_objset_disown(fs->os, B_FALSE, fs_tag);
+	free(fs);
+}
+
+uint64_t sz_fs_root(const struct sz_fs *fs)
+{
+	return fs->root;
+}
+
+int sz_fs_statfs(struct sz_fs *fs, struct statvfs *statvfs_out)
+{
+	uint64_t referenced;
+	uint64_t available;
+	uint64_t objects_used;
+	uint64_t objects_available;
+
+	dmu_objset_space(fs->os, &referenced, &available, &objects_used, &objects_available);
+	*statvfs_out = (struct statvfs){
+		.f_bsize = fs->os->os_recordsize,
+		.f_frsize = SPA_MINBLOCKSIZE,
+		.f_blocks = (referenced + available) / SPA_MINBLOCKSIZE,
+		.f_bfree = available / SPA_MINBLOCKSIZE,
+		.f_bavail = available / SPA_MINBLOCKSIZE,
+		.f_files = objects_used + MIN(objects_available, available / DNODE_MIN_SIZE),
+		.f_ffree = MIN(objects_available, available / DNODE_MIN_SIZE),
+		.f_favail = MIN(objects_available, available / DNODE_MIN_SIZE),
+		.f_namemax = NAME_LIMIT,
+	};
+	return 0;
+}

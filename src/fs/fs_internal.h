@@ -1,0 +1,104 @@
+/*
+ * What the files of fs share.
+ *
+ * Locks, in order: fs.rename_lock → inode.lock (several: by ascending object number) →
+ * fs.table_lock. Waiting for a transaction group under an inode's lock is allowed: syncing takes none
+ * of them.
+ */
+#ifndef SZ_FS_FS_INTERNAL_H
+#define SZ_FS_FS_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "engine/pool_zfs.h"
+#include "fs/fs.h"
+
+/* libspl's headers hide these. */
+#ifndef S_ISDIR
+#define S_ISDIR(mode) (((mode)&S_IFMT) == S_IFDIR)
+#define S_ISREG(mode) (((mode)&S_IFMT) == S_IFREG)
+#define S_ISLNK(mode) (((mode)&S_IFMT) == S_IFLNK)
+#define S_ISCHR(mode) (((mode)&S_IFMT) == S_IFCHR)
+#define S_ISBLK(mode) (((mode)&S_IFMT) == S_IFBLK)
+#endif
+
+#define NAME_LIMIT    255U  /* bytes in a name: ZFS's and POSIX's */
+#define INODE_BUCKETS 4096U /* hash chains of the inode table */
+#define INODE_IDLE_MAX                                                                             \
+	4096U /* inodes kept open without a user: each holds a dnode and an SA handle */
+
+struct inode {
+	uint64_t object;
+	sa_handle_t *sa;
+	dnode_t *dnode;
+	uint32_t mode;         /* type bits only: they never change */
+	pthread_rwlock_t lock; /* content and attributes; for folders also the entries */
+	bool unlinked;         /* no name is left (under lock) */
+	/* Under fs.table_lock: */
+	uint32_t references;
+	LIST_ENTRY(inode) in_bucket;
+	TAILQ_ENTRY(inode) in_idle; /* while references is 0 */
+};
+LIST_HEAD(inode_bucket, inode);
+TAILQ_HEAD(inode_list, inode);
+
+struct sz_fs {
+	objset_t *os;
+	struct sz_pool *pool;
+	bool read_only;
+	char name[ZFS_MAX_DATASET_NAME_LEN];
+	sa_attr_type_t *attr; /* by ZPL_* */
+	uint64_t root;
+	uint64_t unlinked_set;
+	pthread_mutex_t rename_lock; /* one rename of a folder, or between folders, at a time */
+	pthread_mutex_t table_lock;
+	struct inode_bucket buckets[INODE_BUCKETS];
+	struct inode_list idle; /* least recently used first */
+	uint32_t idle_count;
+};
+
+/* -errno for an error of ZFS. */
+int fs_error(int zfs_error);
+/* Assigns the transaction; aborts it when that fails. */
+int tx_begin(dmu_tx_t *tx);
+void now_encode(uint64_t time[2]);
+
+/* inode.c: an inode stays valid until it is put. -ENOENT: no such object, or no file's. */
+int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out) MUST_CHECK;
+void inode_put(struct sz_fs *fs,
+	       struct inode *inode); /* frees the object if nothing refers to it */
+int inode_table_init(struct sz_fs *fs) MUST_CHECK;
+void inode_table_fini(struct sz_fs *fs);
+uint64_t inode_u64(struct sz_fs *fs, struct inode *inode, zpl_attr_t attribute);
+/*
+ * A new object with its attributes, in tx. parent 0: it is the root. The caller puts *inode_out.
+ * inode_new_holds takes the holds that it needs.
+ */
+void inode_new_holds(struct sz_fs *fs, dmu_tx_t *tx, uint32_t mode, size_t extra);
+int inode_new(struct sz_fs *fs, uint64_t parent, const struct sz_fs_new *new, const char *target,
+	      dmu_tx_t *tx, struct inode **inode_out) MUST_CHECK;
+uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
+		      const struct sz_fs_new *new, const char *target, dmu_tx_t *tx);
+
+/* acl.c: the trivial ACL of a mode. */
+#define ACL_TRIVIAL_ENTRIES 6U
+struct acl_trivial {
+	uint64_t count;
+	uint64_t size_bytes;
+	zfs_ace_hdr_t entries[ACL_TRIVIAL_ENTRIES];
+};
+void acl_trivial_make(uint32_t mode, struct acl_trivial *acl_out);
+uint64_t acl_flags(uint32_t mode); /* ZFS_ACL_TRIVIAL, and ZFS_NO_EXECS_DENIED if all may execute */
+
+/* file.c: under the inode's write lock. */
+int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end) MUST_CHECK;
+
+/* unlinked.c */
+void unlinked_free(struct sz_fs *fs, struct inode *inode);
+int unlinked_drain(struct sz_fs *fs) MUST_CHECK;
+
+/* accounting: which user, group and project an object's space belongs to. */
+int accounting_info(dmu_object_type_t type, const void *bonus, zfs_file_info_t *info_out);
+
+#endif

@@ -1,0 +1,247 @@
+/*
+ * inode: the table of open inodes, and the making of new ones.
+ *
+ * Invariants
+ * 1. At most one struct inode an object; it holds the object's dnode and its one SA handle.
+ * 2. An inode without references stays in the idle list, up to INODE_IDLE_MAX.
+ * 3. When the last reference of an unlinked inode goes, its object is freed.
+ */
+#include "fs/fs_internal.h"
+
+#include <errno.h>
+#include <time.h>
+
+static char inode_tag[] = "inode";
+
+void now_encode(uint64_t time[2])
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	time[0] = (uint64_t)now.tv_sec;
+	time[1] = (uint64_t)now.tv_nsec;
+}
+
+int inode_table_init(struct sz_fs *fs)
+{
+	for (uint32_t i = 0; i < INODE_BUCKETS; i++)
+		LIST_INIT(&fs->buckets[i]);
+	TAILQ_INIT(&fs->idle);
+	(void)pthread_mutex_init(&fs->table_lock, NULL);
+	(void)pthread_mutex_init(&fs->rename_lock, NULL);
+	return 0;
+}
+
+static struct inode_bucket *bucket_of(struct sz_fs *fs, uint64_t object)
+{
+	return &fs->buckets[object % INODE_BUCKETS];
+}
+
+static void inode_destroy(struct inode *inode)
+{
+	sa_handle_destroy(inode->sa);
+	dnode_rele(inode->dnode, inode_tag);
+	(void)pthread_rwlock_destroy(&inode->lock);
+	free(inode);
+}
+
+/* Under table_lock. */
+static void table_remove(struct inode *inode)
+{
+	LIST_REMOVE(inode, in_bucket);
+}
+
+void inode_table_fini(struct sz_fs *fs)
+{
+	struct inode *inode;
+
+	while ((inode = TAILQ_FIRST(&fs->idle)) != NULL) {
+		TAILQ_REMOVE(&fs->idle, inode, in_idle);
+		table_remove(inode);
+		inode_destroy(inode);
+	}
+	(void)pthread_mutex_destroy(&fs->table_lock);
+	(void)pthread_mutex_destroy(&fs->rename_lock);
+}
+
+uint64_t inode_u64(struct sz_fs *fs, struct inode *inode, zpl_attr_t attribute)
+{
+	uint64_t value = 0;
+
+	(void)sa_lookup(inode->sa, fs->attr[attribute], &value, sizeof(value));
+	return value;
+}
+
+/* Opens the object. Under table_lock, so that nobody else does; reads at most one dnode block. */
+static int inode_open(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
+{
+	struct inode *inode = calloc(1, sizeof(*inode));
+	dmu_object_info_t info;
+	uint64_t mode;
+	int result;
+
+	if (inode == NULL)
+		return -ENOMEM;
+	result = dnode_hold(fs->os, object, inode_tag, &inode->dnode);
+	if (result != 0) {
+		free(inode);
+		return result == EEXIST || result == EINVAL ? -ENOENT : fs_error(result);
+	}
+	dmu_object_info_from_dnode(inode->dnode, &info);
+	if (info.doi_bonus_type != DMU_OT_SA)
+		result = ENOENT;
+	if (result == 0)
+		result = sa_handle_get(fs->os, object, NULL, SA_HDL_PRIVATE, &inode->sa);
+	if (result != 0) {
+		dnode_rele(inode->dnode, inode_tag);
+		free(inode);
+		return fs_error(result);
+	}
+	inode->object = object;
+	(void)pthread_rwlock_init(&inode->lock, NULL);
+	result = sa_lookup(inode->sa, fs->attr[ZPL_MODE], &mode, sizeof(mode));
+	if (result != 0) {
+		inode_destroy(inode);
+		return fs_error(result);
+	}
+	inode->mode = (uint32_t)mode & S_IFMT;
+	inode->unlinked = inode_u64(fs, inode, ZPL_LINKS) == 0;
+	*inode_out = inode;
+	return 0;
+}
+
+int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
+{
+	struct inode *inode;
+	int result = 0;
+
+	if (object == 0)
+		return -ENOENT;
+	(void)pthread_mutex_lock(&fs->table_lock);
+	LIST_FOREACH(inode, bucket_of(fs, object), in_bucket)
+	if (inode->object == object)
+		break;
+	if (inode == NULL) {
+		result = inode_open(fs, object, &inode);
+		if (result == 0)
+			LIST_INSERT_HEAD(bucket_of(fs, object), inode, in_bucket);
+	} else if (inode->references == 0) {
+		TAILQ_REMOVE(&fs->idle, inode, in_idle);
+		fs->idle_count--;
+	}
+	if (result == 0)
+		inode->references++;
+	(void)pthread_mutex_unlock(&fs->table_lock);
+	*inode_out = result == 0 ? inode : NULL;
+	return result;
+}
+
+void inode_put(struct sz_fs *fs, struct inode *inode)
+{
+	struct inode *evicted = NULL;
+	bool free_it = false;
+
+	if (inode == NULL)
+		return;
+	(void)pthread_mutex_lock(&fs->table_lock);
+	if (--inode->references == 0) {
+		if (inode->unlinked) {
+			/* Nobody can find it any more: it has no name. */
+			table_remove(inode);
+			free_it = !fs->read_only;
+			evicted = inode;
+		} else {
+			TAILQ_INSERT_TAIL(&fs->idle, inode, in_idle);
+			if (++fs->idle_count > INODE_IDLE_MAX) {
+				evicted = TAILQ_FIRST(&fs->idle);
+				TAILQ_REMOVE(&fs->idle, evicted, in_idle);
+				fs->idle_count--;
+				table_remove(evicted);
+			}
+		}
+	}
+	if (evicted != NULL && !free_it)
+		inode_destroy(evicted);
+	(void)pthread_mutex_unlock(&fs->table_lock);
+	if (free_it) {
+		unlinked_free(fs, inode);
+		inode_destroy(inode);
+	}
+}
+
+void inode_new_holds(struct sz_fs *fs, dmu_tx_t *tx, uint32_t mode, size_t extra)
+{
+	(void)fs;
+	dmu_tx_hold_sa_create(tx, (int)(512 + extra));
+	if (S_ISDIR(mode))
+		dmu_tx_hold_zap(tx, DMU_NEW_OBJECT, B_TRUE, NULL);
+}
+
+/* The order of the attributes is that of the kernel's zfs_mknode: it makes the same SA layout. */
+uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
+		      const struct sz_fs_new *new, const char *target, dmu_tx_t *tx)
+{
+	int dnode_size = dmu_objset_dnodesize(os);
+	uint64_t mode = new->mode;
+	uint64_t size = S_ISDIR(new->mode) ? 2 : target != NULL ? strlen(target) : 0;
+	uint64_t links = S_ISDIR(new->mode) ? 2 : 1;
+	uint64_t generation = dmu_tx_get_txg(tx);
+	uint64_t uid = new->uid;
+	uint64_t gid = new->gid;
+	uint64_t rdev = new->rdev;
+	uint64_t flags = ZFS_ARCHIVE | ZFS_AV_MODIFIED | acl_flags(new->mode);
+	uint64_t project = ZFS_DEFAULT_PROJID;
+	uint64_t now[2];
+	struct acl_trivial acl;
+	sa_bulk_attr_t bulk[ZPL_END];
+	sa_handle_t *sa;
+	uint64_t object;
+	int count = 0;
+
+	if (dnode_size == 0)
+		dnode_size = DNODE_MIN_SIZE;
+	if (S_ISDIR(new->mode))
+		object = zap_create_norm_dnsize(os, 0, DMU_OT_DIRECTORY_CONTENTS, DMU_OT_SA,
+						DN_BONUS_SIZE(dnode_size), dnode_size, tx);
+	else
+		object = dmu_object_alloc_dnsize(os, DMU_OT_PLAIN_FILE_CONTENTS, 0, DMU_OT_SA,
+						 DN_BONUS_SIZE(dnode_size), dnode_size, tx);
+	VERIFY0(sa_handle_get(os, object, NULL, SA_HDL_PRIVATE, &sa));
+	if (parent == 0)
+		parent = object;
+	if ((S_ISREG(new->mode) || S_ISDIR(new->mode)) && dmu_objset_projectquota_enabled(os))
+		flags |= ZFS_PROJID;
+	now_encode(now);
+	acl_trivial_make(new->mode, &acl);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_MODE], NULL, &mode, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_SIZE], NULL, &size, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_GEN], NULL, &generation, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_UID], NULL, &uid, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_GID], NULL, &gid, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_PARENT], NULL, &parent, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_FLAGS], NULL, &flags, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_ATIME], NULL, now, 16);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_MTIME], NULL, now, 16);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_CTIME], NULL, now, 16);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_CRTIME], NULL, now, 16);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_LINKS], NULL, &links, 8);
+	if ((flags & ZFS_PROJID) != 0)
+		SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_PROJID], NULL, &project, 8);
+	if (S_ISBLK(new->mode) || S_ISCHR(new->mode))
+		SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_RDEV], NULL, &rdev, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_DACL_COUNT], NULL, &acl.count, 8);
+	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_DACL_ACES], NULL, acl.entries,
+			 (uint16_t)acl.size_bytes);
+	VERIFY0(sa_replace_all_by_template(sa, bulk, count, tx));
+	if (target != NULL)
+		VERIFY0(sa_update(sa, attr[ZPL_SYMLINK], (void *)(uintptr_t)target, (uint32_t)size,
+				  tx));
+	sa_handle_destroy(sa);
+	return object;
+}
+
+int inode_new(struct sz_fs *fs, uint64_t parent, const struct sz_fs_new *new, const char *target,
+	      dmu_tx_t *tx, struct inode **inode_out)
+{
+	return inode_get(fs, znode_create(fs->os, fs->attr, parent, new, target, tx), inode_out);
+}

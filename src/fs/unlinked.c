@@ -1,0 +1,65 @@
+/*
+ * unlinked: the delete queue. A file whose last name went is in the dataset's unlinked set, in the
+ * same transaction; it is freed when nobody uses it any more, or when the dataset is opened next.
+ */
+#include "fs/fs_internal.h"
+
+#include <errno.h>
+
+/* Frees an unlinked object and takes it out of the set. What fails here is done at the next opening. */
+void unlinked_free(struct sz_fs *fs, struct inode *inode)
+{
+	dmu_tx_t *tx;
+	uint64_t attributes = 0;
+
+	/* A folder of extended attributes, from a kernel: it is left to a kernel. */
+	if (sa_lookup(inode->sa, fs->attr[ZPL_XATTR], &attributes, sizeof(attributes)) == 0 &&
+	    attributes != 0)
+		return;
+	if (S_ISREG(inode->mode) &&
+	    dmu_free_long_range(fs->os, inode->object, 0, DMU_OBJECT_END) != 0)
+		return;
+	tx = dmu_tx_create(fs->os);
+	dmu_tx_hold_free(tx, inode->object, 0, DMU_OBJECT_END);
+	dmu_tx_hold_zap(tx, fs->unlinked_set, B_FALSE, NULL);
+	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
+	dmu_tx_mark_netfree(tx);
+	if (tx_begin(tx) != 0)
+		return;
+	(void)zap_remove_int(fs->os, fs->unlinked_set, inode->object, tx);
+	VERIFY0(dmu_object_free(fs->os, inode->object, tx));
+	dmu_tx_commit(tx);
+}
+
+int unlinked_drain(struct sz_fs *fs)
+{
+	CLEANUP_FREE uint64_t *objects = NULL;
+	zap_cursor_t cursor;
+	zap_attribute_t *entry;
+	uint64_t room = 0;
+	uint64_t count = 0;
+	int result = zap_count(fs->os, fs->unlinked_set, &room);
+
+	if (result != 0)
+		return fs_error(result);
+	if (room == 0)
+		return 0;
+	objects = calloc(room, sizeof(*objects));
+	entry = zap_attribute_alloc();
+	if (objects == NULL || entry == NULL)
+		return -ENOMEM;
+	for (zap_cursor_init(&cursor, fs->os, fs->unlinked_set);
+	     count < room && zap_cursor_retrieve(&cursor, entry) == 0; zap_cursor_advance(&cursor))
+		objects[count++] = entry->za_first_integer;
+	zap_cursor_fini(&cursor);
+	zap_attribute_free(entry);
+	for (uint64_t i = 0; i < count; i++) {
+		struct inode *inode;
+
+		if (inode_get(fs, objects[i], &inode) != 0)
+			continue;
+		inode->unlinked = true;
+		inode_put(fs, inode);
+	}
+	return 0;
+}

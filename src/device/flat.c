@@ -137,7 +137,9 @@ int sz_store_replace_device(struct sz_store *store, uint32_t index, const char *
 	(void)folder;
 	(void)error;
 	device->fd = open(device->path, O_RDWR | O_CREAT, 0600);
-	device->sectors = store->devices[(index + 1) % 6].sectors;
+	for (uint32_t i = 0; i < store->count; i++)
+		if (store->devices[i].sectors > device->sectors)
+			device->sectors = store->devices[i].sectors;
 	return ftruncate(device->fd, (off_t)(device->sectors * 4096)) != 0 ? -errno : 0;
 }
 

@@ -181,7 +181,7 @@ void inode_new_holds(struct sz_fs *fs, dmu_tx_t *tx, uint32_t mode, size_t extra
 uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
 		      const struct sz_fs_new *new, const char *target, dmu_tx_t *tx)
 {
-	int dnode_size = dmu_objset_dnodesize(os);
+	int dnode_size = (int)dmu_objset_dnodesize(os);
 	uint64_t mode = new->mode;
 	uint64_t size = S_ISDIR(new->mode) ? 2 : target != NULL ? strlen(target) : 0;
 	uint64_t links = S_ISDIR(new->mode) ? 2 : 1;

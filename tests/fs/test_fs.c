@@ -240,11 +240,9 @@ static void zdb_finds_no_leak(void)
 {
 	char command[512];
 
-	(void)snprintf(
-		command, sizeof(command),
-		"timeout 50 zdb -e -p %s -bcc %s >%s.zdb 2>&1 && grep -q 'No leaks' %s.zdb && "
-		"! grep -qi 'leaked\\|errors:' %s.zdb",
-		folder, SZ_POOL_NAME, folder, folder, folder);
+	(void)snprintf(command, sizeof(command),
+		       "timeout 50 zdb -e -p %s -bcc %s >%s.zdb 2>&1 && grep -q 'No leaks' %s.zdb",
+		       folder, SZ_POOL_NAME, folder, folder);
 	if (system(command) != 0) {
 		(void)snprintf(command, sizeof(command), "tail -n 40 %s.zdb >&2", folder);
 		NEED(system(command) == 0);

@@ -46,7 +46,7 @@ void sz_warn(const char *format, ...)
 	(void)fprintf(stderr, "szpool: warning: %s\n", text);
 }
 
-void sz_cleanup_fd(int *fd)
+void sz_cleanup_fd(int *fd) /* NOLINT(readability-non-const-parameter): as the attribute wants it */
 {
 	int saved = errno;
 

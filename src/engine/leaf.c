@@ -216,7 +216,6 @@ static void leaf_close(vdev_t *vd)
 	vd->vdev_delayed_close = B_FALSE;
 }
 
-extern vdev_ops_t vdev_disk_ops;
 __attribute__((visibility("default"))) vdev_ops_t vdev_disk_ops = {
 	.vdev_op_open = leaf_open,
 	.vdev_op_close = leaf_close,

@@ -32,8 +32,8 @@ static void lock_all(struct locked *locked, struct inode *const *inodes, unsigne
 			at++;
 		if (at < locked->count && locked->inodes[at] == inodes[i])
 			continue;
-		memmove(&locked->inodes[at + 1], &locked->inodes[at],
-			(locked->count - at) * sizeof(locked->inodes[0]));
+		for (unsigned int j = locked->count; j > at; j--)
+			locked->inodes[j] = locked->inodes[j - 1];
 		locked->inodes[at] = inodes[i];
 		locked->count++;
 	}
@@ -405,6 +405,7 @@ static void rename_apply(struct sz_fs *fs, struct inode *const all[4], const cha
 	int64_t other_is_folder = other != NULL && S_ISDIR(other->mode) ? 1 : 0;
 
 	if (exchange) {
+		VERIFY(other != NULL);
 		VERIFY0(zap_update(fs->os, all[0]->object, name, 8, 1, &other_value, tx));
 		VERIFY0(zap_update(fs->os, all[1]->object, new_name, 8, 1, &value, tx));
 		links_update(fs, other, inode_u64(fs, other, ZPL_LINKS), all[0]->object, tx);

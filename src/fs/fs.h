@@ -41,7 +41,7 @@ struct sz_fs_new {
 
 int sz_fs_lookup(struct sz_fs *, uint64_t parent, const char *name, uint64_t *inode_out) MUST_CHECK;
 /* st_ino, st_mode, st_nlink, st_uid, st_gid, st_rdev, st_size, st_blksize, st_blocks, times. */
-int sz_fs_getattr(struct sz_fs *, uint64_t inode, struct stat *stat_out) MUST_CHECK;
+int sz_fs_getattr(struct sz_fs *, uint64_t number, struct stat *stat_out) MUST_CHECK;
 
 enum sz_fs_set {
 	SZ_SET_MODE = 1 << 0,
@@ -53,7 +53,7 @@ enum sz_fs_set {
 	SZ_SET_CTIME = 1 << 6, /* otherwise it becomes the present time */
 };
 /* fields: SZ_SET_*; the values are in *values (st_atim … with nanoseconds). All in one transaction. */
-int sz_fs_setattr(struct sz_fs *, uint64_t inode, unsigned int fields,
+int sz_fs_setattr(struct sz_fs *, uint64_t number, unsigned int fields,
 		  const struct stat *values) MUST_CHECK;
 
 /* Regular files, FIFOs, sockets and devices by mode; -EEXIST if the name is taken. */
@@ -63,8 +63,8 @@ int sz_fs_mkdir(struct sz_fs *, uint64_t parent, const char *name, const struct 
 		uint64_t *inode_out) MUST_CHECK;
 int sz_fs_symlink(struct sz_fs *, uint64_t parent, const char *name, const char *target,
 		  const struct sz_fs_new *, uint64_t *inode_out) MUST_CHECK;
-int sz_fs_readlink(struct sz_fs *, uint64_t inode, char *target, size_t size) MUST_CHECK;
-int sz_fs_link(struct sz_fs *, uint64_t inode, uint64_t parent, const char *name) MUST_CHECK;
+int sz_fs_readlink(struct sz_fs *, uint64_t number, char *target, size_t size) MUST_CHECK;
+int sz_fs_link(struct sz_fs *, uint64_t number, uint64_t parent, const char *name) MUST_CHECK;
 int sz_fs_unlink(struct sz_fs *, uint64_t parent, const char *name) MUST_CHECK;
 int sz_fs_rmdir(struct sz_fs *, uint64_t parent, const char *name) MUST_CHECK;
 /* flags: RENAME_NOREPLACE, RENAME_EXCHANGE of <stdio.h>. */
@@ -75,41 +75,41 @@ int sz_fs_rename(struct sz_fs *, uint64_t parent, const char *name, uint64_t new
  * An inode that is held stays readable and writable after its last name is gone; its space is freed
  * by the last release (or at the next opening: the delete queue).
  */
-int sz_fs_hold(struct sz_fs *, uint64_t inode) MUST_CHECK;
-void sz_fs_release(struct sz_fs *, uint64_t inode);
+int sz_fs_hold(struct sz_fs *, uint64_t number) MUST_CHECK;
+void sz_fs_release(struct sz_fs *, uint64_t number);
 
 /* *done_out < length only at the end of the file. Holes are zeros. */
-int sz_fs_read(struct sz_fs *, uint64_t inode, void *buffer, size_t length, uint64_t offset,
+int sz_fs_read(struct sz_fs *, uint64_t number, void *buffer, size_t length, uint64_t offset,
 	       size_t *done_out) MUST_CHECK;
 /* Writes all or fails; the file grows as needed. */
-int sz_fs_write(struct sz_fs *, uint64_t inode, const void *buffer, size_t length,
+int sz_fs_write(struct sz_fs *, uint64_t number, const void *buffer, size_t length,
 		uint64_t offset) MUST_CHECK;
 /* Frees the blocks of a range; reads as zeros afterwards; the size stays. */
-int sz_fs_punch(struct sz_fs *, uint64_t inode, uint64_t offset, uint64_t length) MUST_CHECK;
+int sz_fs_punch(struct sz_fs *, uint64_t number, uint64_t offset, uint64_t length) MUST_CHECK;
 /* SEEK_DATA, SEEK_HOLE: -ENXIO past the end. Dirty files may report data where holes are. */
-int sz_fs_seek(struct sz_fs *, uint64_t inode, int whence, uint64_t offset,
+int sz_fs_seek(struct sz_fs *, uint64_t number, int whence, uint64_t offset,
 	       uint64_t *offset_out) MUST_CHECK;
-int sz_fs_fsync(struct sz_fs *, uint64_t inode) MUST_CHECK;
+int sz_fs_fsync(struct sz_fs *, uint64_t number) MUST_CHECK;
 
 /*
  * Calls the function for each entry from cookie on ("." and ".." too). An entry's next cookie
  * continues behind it; cookies stay valid while entries come and go. A value other than 0 ends it
  * and is returned; that entry is not taken.
  */
-typedef int sz_fs_entry_fn(void *context, const char *name, uint64_t inode, uint32_t mode_type,
+typedef int sz_fs_entry_fn(void *context, const char *name, uint64_t number, uint32_t mode_type,
 			   uint64_t next_cookie);
-int sz_fs_readdir(struct sz_fs *, uint64_t inode, uint64_t cookie, sz_fs_entry_fn *,
+int sz_fs_readdir(struct sz_fs *, uint64_t number, uint64_t cookie, sz_fs_entry_fn *,
 		  void *context) MUST_CHECK;
 
 /* Extended attributes; names with their prefix ("user.x"). size 0 asks for the size. -ENODATA, -ERANGE. */
-int sz_fs_getxattr(struct sz_fs *, uint64_t inode, const char *name, void *value, size_t size,
+int sz_fs_getxattr(struct sz_fs *, uint64_t number, const char *name, void *value, size_t size,
 		   size_t *size_out) MUST_CHECK;
 /* flags: XATTR_CREATE, XATTR_REPLACE. */
-int sz_fs_setxattr(struct sz_fs *, uint64_t inode, const char *name, const void *value, size_t size,
-		   int flags) MUST_CHECK;
-int sz_fs_removexattr(struct sz_fs *, uint64_t inode, const char *name) MUST_CHECK;
+int sz_fs_setxattr(struct sz_fs *, uint64_t number, const char *name, const void *value,
+		   size_t size, int flags) MUST_CHECK;
+int sz_fs_removexattr(struct sz_fs *, uint64_t number, const char *name) MUST_CHECK;
 /* NUL-terminated names, one after the other. */
-int sz_fs_listxattr(struct sz_fs *, uint64_t inode, char *names, size_t size,
+int sz_fs_listxattr(struct sz_fs *, uint64_t number, char *names, size_t size,
 		    size_t *size_out) MUST_CHECK;
 
 int sz_fs_statfs(struct sz_fs *, struct statvfs *statvfs_out) MUST_CHECK;

@@ -110,6 +110,17 @@ static int inode_open(struct sz_fs *fs, uint64_t object, struct inode **inode_ou
 	return 0;
 }
 
+/* Under table_lock. */
+static struct inode *table_find(struct sz_fs *fs, uint64_t object)
+{
+	struct inode *inode;
+
+	LIST_FOREACH(inode, bucket_of(fs, object), in_bucket)
+		if (inode->object == object)
+			return inode;
+	return NULL;
+}
+
 int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
 {
 	struct inode *inode;
@@ -118,9 +129,7 @@ int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
 	if (object == 0)
 		return -ENOENT;
 	(void)pthread_mutex_lock(&fs->table_lock);
-	LIST_FOREACH(inode, bucket_of(fs, object), in_bucket)
-	if (inode->object == object)
-		break;
+	inode = table_find(fs, object);
 	if (inode == NULL) {
 		result = inode_open(fs, object, &inode);
 		if (result == 0)
@@ -233,9 +242,12 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
 	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_DACL_ACES], NULL, acl.entries,
 			 (uint16_t)acl.size_bytes);
 	VERIFY0(sa_replace_all_by_template(sa, bulk, count, tx));
-	if (target != NULL)
-		VERIFY0(sa_update(sa, attr[ZPL_SYMLINK], (void *)(uintptr_t)target, (uint32_t)size,
-				  tx));
+	if (target != NULL) {
+		CLEANUP_FREE char *copy = strdup(target); /* sa_update takes no const */
+
+		VERIFY(copy != NULL);
+		VERIFY0(sa_update(sa, attr[ZPL_SYMLINK], copy, (uint32_t)size, tx));
+	}
 	sa_handle_destroy(sa);
 	return object;
 }

@@ -35,7 +35,7 @@ void sz_random_padding(void *buffer, size_t length);
 void sz_keyed_filler(const uint8_t key[SZ_KEY_BYTES], uint64_t a, uint64_t b, void *buffer,
 		     size_t length);
 
-/* Memory for secrets: guarded, locked (a lock that fails is warned of, once), not dumped, wiped when freed. */
+/* Memory for secrets, zeros at first: guarded, locked (a lock that fails is warned of, once), not dumped, wiped when freed. */
 void *sz_secret_alloc(size_t length); /* NULL: ENOMEM */
 void sz_secret_free(void *secret);
 void sz_wipe(void *buffer, size_t length);
@@ -74,7 +74,7 @@ void sz_block_encrypt(const uint8_t key[SZ_KEY_BYTES], const uint8_t in[16], uin
 void sz_block_decrypt(const uint8_t key[SZ_KEY_BYTES], const uint8_t in[16], uint8_t out[16]);
 
 /*
- * Argon2id13. Presets are in the order in which opening tries them; the list only grows.
+ * Argon2id13. The list of presets only grows.
  * -ENOMEM: the memory was not to be had (not a wrong passphrase).
  */
 enum sz_kdf {
@@ -86,7 +86,11 @@ enum sz_kdf {
 #endif
 	SZ_KDF_COUNT,
 };
-#define SZ_KDF_SALT_BYTES 32
+#define SZ_KDF_SALT_BYTES       32   /* Argon2 takes the first 16; the commitments take all */
+#define SZ_PASSPHRASE_MAX_BYTES 1024 /* more is a mistake: a file given in place of a passphrase */
+/* All presets, in the order in which opening tries them; constant. */
+const enum sz_kdf *sz_kdf_presets(size_t *count_out);
+/* -EINVAL: the length is not 1 … 1,024. */
 int sz_kdf_derive(enum sz_kdf, const char *passphrase, size_t length,
 		  const uint8_t salt[SZ_KDF_SALT_BYTES], uint8_t out[SZ_KEY_BYTES]) MUST_CHECK;
 

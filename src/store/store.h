@@ -20,9 +20,10 @@
 
 enum sz_part {
 	SZ_SEALED, /* the folder itself */
-	SZ_LIVE,   /* its subfolder "live" */
+	SZ_LIVE,   /* its subfolder SZ_LIVE_FOLDER */
 };
 
+#define SZ_LIVE_FOLDER    "live" /* its name; no sealed object may be called so (-EINVAL) */
 #define SZ_NAME_MAX_BYTES 255
 
 struct sz_file; /* an open object; owned by the caller of _create or _open */
@@ -80,7 +81,7 @@ int sz_backend_sync_folder(struct sz_backend *, enum sz_part) MUST_CHECK;
 /* Space of the file system that the folder is on, as an unprivileged user may use it. */
 int sz_backend_space(struct sz_backend *, uint64_t *free_bytes_out,
 		     uint64_t *total_bytes_out) MUST_CHECK;
-void sz_backend_close(struct sz_backend *);
+void sz_backend_close(struct sz_backend *); /* after all its files; NULL is allowed */
 
 /* *done_out < length only at the end of the file. A hole reads as zeros. */
 int sz_file_read(struct sz_file *, void *buffer, size_t length, uint64_t offset,
@@ -102,14 +103,30 @@ int sz_folder_open(const char *path, bool read_only, struct sz_backend **backend
  * sz_memory_crash makes a new backend that holds the durable part and a choice of the rest:
  */
 enum sz_crash {
-	SZ_CRASH_CLEAN, /* everything that was written is there (the process died, not the machine) */
+	/*
+	 * Everything that was written is there: the process died, not the machine. What was not
+	 * synced is still not durable: a later crash of the new backend may lose it.
+	 */
+	SZ_CRASH_CLEAN,
 	SZ_CRASH_DROP,    /* nothing unsynced is there */
 	SZ_CRASH_REORDER, /* each unsynced write and name change is there or not, by seed */
 	SZ_CRASH_TORN,    /* the same, and a write may be there in part, in units of 512 bytes */
 };
 int sz_memory_open(const char *label, struct sz_backend **backend_out) MUST_CHECK;
-int sz_memory_crash(struct sz_backend *memory, enum sz_crash, uint64_t seed,
+/*
+ * Leaves the backend as it is: it may be crashed many times. The same history and the same seed give
+ * the same choice. Backends are cut one by one: writers that go on meanwhile make a cut that no power
+ * cut makes, unless they are held (see sz_fault_plan.at).
+ */
+int sz_memory_crash(struct sz_backend *backend, enum sz_crash crash, uint64_t seed,
 		    struct sz_backend **backend_out) MUST_CHECK;
+/* Size of the disk, 1 TiB at first. A write for which there is no space is -ENOSPC. */
+void sz_memory_limit(struct sz_backend *backend, uint64_t total_bytes);
+/*
+ * How many writes so far hit a byte that an earlier one had written: 0, or the caller has broken
+ * the first rule of this file. Seen are the 64-byte units that an earlier write covered as a whole.
+ */
+uint64_t sz_memory_overwrites(struct sz_backend *backend);
 
 /*
  * The fault-injecting backend, for tests: passes everything on to inner (which it owns from then
@@ -135,8 +152,8 @@ struct sz_fault_plan {
 	bool fail_from;    /* … and all after it too */
 	int error;         /* with this -errno */
 	bool tear;         /* a failing write is done in part first, in units of 512 bytes */
-	void (*at)(
-		void *); /* called instead of failing if not NULL, before the operation is done */
+	/* Called instead of failing if not NULL, before the operation is done. */
+	void (*at)(void *context);
 	void *at_context;
 };
 int sz_fault_open(struct sz_backend *inner, struct sz_fault_plan *plan,

@@ -152,8 +152,8 @@ struct sz_fault_plan {
 	bool fail_from;    /* … and all after it too */
 	int error;         /* with this -errno */
 	bool tear;         /* a failing write is done in part first, in units of 512 bytes */
-	/* Called instead of failing if not NULL, before the operation is done. */
-	void (*at)(void *context);
+	void (*at)(
+		void *); /* called instead of failing if not NULL, before the operation is done */
 	void *at_context;
 };
 int sz_fault_open(struct sz_backend *inner, struct sz_fault_plan *plan,

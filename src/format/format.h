@@ -11,12 +11,18 @@
 #include "base/base.h"
 #include "crypto/crypto.h"
 
-#define SZ_FORMAT_VERSION 1
-#define SZ_PAGE_BYTES     4096U
-#define SZ_PAGE_PAYLOAD   4056U /* 24 nonce · 4,056 ciphertext · 16 tag */
-#define SZ_ID_BYTES       16U
-#define SZ_SALT_BYTES     32U
-#define SZ_STORE_WIDE     0xfffU /* the "device" of what belongs to all: roots, key objects */
+#define SZ_FORMAT_VERSION     1
+#define SZ_PAGE_BYTES         4096U
+#define SZ_PAGE_PAYLOAD       4056U /* 24 nonce · 4,056 ciphertext · 16 tag */
+#define SZ_ID_BYTES           16U
+#define SZ_SALT_BYTES         32U
+#define SZ_STORE_WIDE         0xfffU /* the "device" of what belongs to all: roots, key objects */
+/* Devices of a store: its root stays below 16 KiB. */
+#define SZ_FORMAT_DEVICES_MAX 64U
+/* Sectors encrypted under one K_obj, at most: far below where random 96-bit nonces collide. */
+#define SZ_OBJECT_SLOTS_MAX   (1U << 28)
+/* Payload of a blob, at most: a list of ten million runs. It is read into memory as a whole. */
+#define SZ_BLOB_MAX_BYTES     (64U << 20)
 
 /* Ids and names. */
 enum sz_kind {
@@ -37,7 +43,7 @@ struct sz_id {
 
 void sz_id_make(enum sz_kind, uint32_t device, uint64_t generation, uint64_t random,
 		struct sz_id *id_out);
-/* -EUCLEAN if the kind is none of the above. */
+/* -EUCLEAN: the kind is none of the above, or the device neither below the limit nor SZ_STORE_WIDE. */
 int sz_id_parse(const struct sz_id *, enum sz_kind *kind_out, uint32_t *device_out,
 		uint64_t *generation_out) MUST_CHECK;
 
@@ -314,8 +320,9 @@ struct sz_log_entry {
 	uint8_t digest[SZ_DIGEST_BYTES]; /* BAND_FINISHED */
 	uint64_t epoch;                  /* COMMIT */
 };
-#define SZ_RECORD_HEAD_BYTES 16U
-#define SZ_LOG_RUN_BYTES     28U /* head of a SECTORS or BAND_SECTORS entry; 28 more for each sector */
+#define SZ_RECORD_HEAD_BYTES  16U
+#define SZ_RECORD_SECTORS_MAX 143U /* sectors whose nonces and tags fit into one record */
+#define SZ_LOG_RUN_BYTES      28U /* head of a SECTORS or BAND_SECTORS entry; 28 more for each sector */
 size_t sz_log_entry_bytes(const struct sz_log_entry *);
 /* Writes at *offset (SZ_RECORD_HEAD_BYTES for the first) and advances it. -ENOSPC: does not fit. */
 int sz_log_entry_encode(const struct sz_log_entry *, uint8_t payload[SZ_PAGE_PAYLOAD],
@@ -368,13 +375,18 @@ int sz_key_object_create(const struct sz_unlock *, enum sz_kdf, const char *labe
 /* Tries the presets in order, all slots in constant time. -EKEYREJECTED, -ENOMEM (a preset did not fit). */
 int sz_key_object_open(const uint8_t page[SZ_KEY_OBJECT_BYTES], const struct sz_unlock *,
 		       struct sz_key_object *object_out) MUST_CHECK;
-/* Replaces slot index (or fills a free one) and makes object the next version. */
+/*
+ * Replaces slot index (or fills a free one) and makes object the next version. -EINVAL: no such
+ * slot, a label of 64 bytes or more, a passphrase of an impossible length. Unchanged if it fails.
+ */
 int sz_key_object_set_slot(struct sz_key_object *object, uint32_t index, const struct sz_unlock *,
 			   enum sz_kdf, const char *label) MUST_CHECK;
+/* -ENOENT: it is free; -EINVAL: it is the last one. */
 int sz_key_object_remove_slot(struct sz_key_object *object, uint32_t index) MUST_CHECK;
 
 /* Small sealed records that are no objects: the lock record, places, the state file. */
-#define SZ_NOTE_OVERHEAD 40U
+#define SZ_NOTE_OVERHEAD  40U
+#define SZ_NOTE_MAX_BYTES 65536U /* 64 devices' paths of 1,000 bytes */
 int sz_note_encode(const uint8_t key[SZ_KEY_BYTES], const char *personal, const uint8_t *payload,
 		   size_t length, struct sz_bytes *out) MUST_CHECK;
 int sz_note_decode(const uint8_t key[SZ_KEY_BYTES], const char *personal, const uint8_t *note,

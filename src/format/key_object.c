@@ -184,6 +184,8 @@ int sz_slot_unpack(const uint8_t payload[SZ_SLOT_PAYLOAD_BYTES], uint32_t index,
 		return -EPROTONOSUPPORT;
 	if (sz_get_le32(payload + AT_VERSION) == 0 || sz_get_le32(payload + AT_TYPE) != type ||
 	    sz_get_le32(payload + AT_INDEX) != index ||
+	    (sz_get_le32(payload + AT_OLD_EPOCH) == 0 &&
+	     !sz_is_zeros(payload + AT_OLD_MASTER, SZ_KEY_BYTES)) ||
 	    !sz_is_zeros(payload + AT_ZEROS_1, AT_OLD_MASTER - AT_ZEROS_1) ||
 	    !sz_is_zeros(payload + AT_ZEROS_2, SZ_SLOT_PAYLOAD_BYTES - AT_ZEROS_2))
 		return -EUCLEAN;

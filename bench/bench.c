@@ -91,6 +91,19 @@ double bench_median(double *values, size_t count)
 	return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
+void bench_best_add(struct bench_best *best, double seconds)
+{
+	if (best->seconds <= 0 || seconds < best->seconds)
+		best->seconds = seconds;
+	if (seconds > best->slowest)
+		best->slowest = seconds;
+}
+
+double bench_best_spread(const struct bench_best *best)
+{
+	return best->slowest / best->seconds;
+}
+
 uint64_t bench_random_next(struct bench_random *random)
 {
 	uint64_t z = random->state += 0x9e3779b97f4a7c15U;

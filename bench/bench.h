@@ -23,8 +23,20 @@ void bench_finish(void);
 
 double bench_seconds_since(uint64_t start_ns);
 double bench_mib_per_second(uint64_t bytes, double seconds);
-/* Sorts values; the one in the middle. */
+/* The one in the middle; sorts values, the smallest first. */
 double bench_median(double *values, size_t count);
+
+/*
+ * The fastest of several passes of what szpool is compared with, and how far apart they were. The
+ * fastest: what slows one pass of dd down (neighbours; memory that a virtual machine has to get back
+ * from its host after the caches were dropped) would flatter szpool.
+ */
+struct bench_best {
+	double seconds; /* 0: none yet */
+	double slowest;
+};
+void bench_best_add(struct bench_best *best, double seconds);
+double bench_best_spread(const struct bench_best *best); /* slowest / fastest, 1 or more */
 
 /* A reproducible stream (SplitMix64): random to every compressor, and faster than a disk. */
 struct bench_random {

@@ -28,6 +28,11 @@ static const struct {
 #endif
 };
 
+#ifdef SZ_TEST_KDF
+/* By this a test tells that no product binary was linked with the test build. */
+__attribute__((used)) static const char marker[] = "szpool: the test preset is compiled in";
+#endif
+
 static const enum sz_kdf order[] = {
 #ifdef SZ_TEST_KDF
 	SZ_KDF_TEST,

@@ -58,9 +58,20 @@ int sz_runs_put(struct sz_bytes *bytes, const struct sz_run *runs, uint32_t coun
 	return result;
 }
 
+/* A varint in its shortest form [F4]: longer ones end in a zero byte. */
+static uint64_t varint_get(struct sz_cursor *cursor)
+{
+	size_t start = cursor->offset;
+	uint64_t value = sz_cursor_varint(cursor);
+
+	if (!cursor->failed && cursor->offset - start > 1 && cursor->data[cursor->offset - 1] == 0)
+		cursor->failed = true;
+	return value;
+}
+
 int sz_runs_get(struct sz_cursor *cursor, struct sz_run **runs_out, uint32_t *count_out)
 {
-	uint32_t count = sz_cursor_count(cursor, sz_cursor_varint(cursor), 2);
+	uint32_t count = sz_cursor_count(cursor, varint_get(cursor), 2);
 	CLEANUP_FREE struct sz_run *runs = NULL;
 	uint64_t end = 0;
 
@@ -72,8 +83,8 @@ int sz_runs_get(struct sz_cursor *cursor, struct sz_run **runs_out, uint32_t *co
 			return -ENOMEM;
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		uint64_t gap = sz_cursor_varint(cursor);
-		uint64_t length = sz_cursor_varint(cursor);
+		uint64_t gap = varint_get(cursor);
+		uint64_t length = varint_get(cursor);
 
 		if (cursor->failed || gap >= SECTORS_MAX - end || length == 0 ||
 		    length > SECTORS_MAX - end - gap)

@@ -177,40 +177,49 @@ void sz_shard_free(struct sz_shard *shard)
 	*shard = (struct sz_shard){ 0 };
 }
 
+static int bands_get(struct sz_cursor *cursor, struct sz_shard *shard)
+{
+	uint32_t count = sz_cursor_count(cursor, sz_cursor_le(cursor, 4), BAND_BYTES);
+
+	if (count > SZ_SHARD_BANDS)
+		return -EUCLEAN;
+	if (count == 0)
+		return 0;
+	shard->bands = calloc(count, sizeof(*shard->bands));
+	if (shard->bands == NULL)
+		return -ENOMEM;
+	shard->band_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		struct sz_shard_band *band = &shard->bands[i];
+
+		band->band = (uint32_t)sz_cursor_le(cursor, 4);
+		sz_ref_get(cursor, &band->ref);
+		band->folded_to = sz_cursor_le(cursor, 8);
+		band->live_sectors = (uint32_t)sz_cursor_le(cursor, 4);
+		band->data_slots = (uint32_t)sz_cursor_le(cursor, 4);
+		if (band->band / SZ_SHARD_BANDS != shard->number ||
+		    (i > 0 && band->band <= shard->bands[i - 1].band))
+			return -EUCLEAN;
+	}
+	return 0;
+}
+
 int sz_shard_decode(const uint8_t *payload, size_t length, struct sz_shard *shard_out)
 {
 	struct sz_cursor cursor = { .data = payload, .length = length };
 	CLEANUP(sz_shard_free) struct sz_shard shard = { 0 };
-	uint32_t count;
+	int result;
 
 	if (sz_cursor_le(&cursor, 4) != SZ_INDEX_SHARD)
 		return -EUCLEAN;
 	shard.number = (uint32_t)sz_cursor_le(&cursor, 4);
-	count = sz_cursor_count(&cursor, sz_cursor_le(&cursor, 4), BAND_BYTES);
-	if (count > SZ_SHARD_BANDS)
-		return -EUCLEAN;
-	if (count > 0) {
-		shard.bands = calloc(count, sizeof(*shard.bands));
-		if (shard.bands == NULL)
-			return -ENOMEM;
-	}
-	shard.band_count = count;
-	for (uint32_t i = 0; i < count; i++) {
-		struct sz_shard_band *band = &shard.bands[i];
-
-		band->band = (uint32_t)sz_cursor_le(&cursor, 4);
-		sz_ref_get(&cursor, &band->ref);
-		band->folded_to = sz_cursor_le(&cursor, 8);
-		band->live_sectors = (uint32_t)sz_cursor_le(&cursor, 4);
-		band->data_slots = (uint32_t)sz_cursor_le(&cursor, 4);
-		if (band->band / SZ_SHARD_BANDS != shard.number ||
-		    (i > 0 && band->band <= shard.bands[i - 1].band))
-			return -EUCLEAN;
-	}
+	result = bands_get(&cursor, &shard);
+	if (result != 0)
+		return result;
 	if (cursor.failed || cursor.offset != cursor.length)
 		return -EUCLEAN;
 	shard_out->number = shard.number;
-	shard_out->band_count = count;
+	shard_out->band_count = shard.band_count;
 	shard_out->bands = TAKE(shard.bands);
 	return 0;
 }

@@ -650,7 +650,7 @@ def make_key_objects():
 
 def make_notes():
     nonce = rnd("note nonce", 24)
-    plain = u64(77) + u32(1234) + rnd("note open id", 16) + b"host.example"
+    plain = zeros_to(b"host.example", 64) + u64(1234) + rnd("note open id", 16) + u64(77)
     text, tag = x(KEYS["state"], nonce, zeros_to(b"szpool1 lock", 16), plain)
     values["note"] = dict(purpose="szpool1 lock", plaintext=plain.hex(),
                           note=(nonce + text + tag).hex())

@@ -1,38 +1,215 @@
 /*
  * cli: the program. This header is what its files share; nothing includes it from outside.
+ *
+ * One command is one invocation: options and operands in, a result (0 or -errno) and an error text
+ * out. main.c has the table of the commands and of the exit codes, options.c that of the options.
  */
 #ifndef SZ_CLI_CLI_H
 #define SZ_CLI_CLI_H
 
 #include "fs/fs.h"
 
-/* Exit codes, published in help. */
+/* Published in szpool(1); their meanings stand in main.c. */
 enum exit_code {
 	EXIT_OK = 0,
 	EXIT_ERROR = 1,
 	EXIT_USAGE = 2,
 	EXIT_NOT_A_STORE = 3,
-	EXIT_DAMAGED = 4, /* too much is missing or damaged */
+	EXIT_PASSPHRASE = 4,
 	EXIT_BUSY = 5,
-	EXIT_NO_SPACE = 6,
+	EXIT_DAMAGED = 6,
+	EXIT_NO_SPACE = 7,
+	EXIT_SIGNAL = 128, /* and the signal's number */
 };
+
+/* Indices into the option table; a command's options are a set of bits 1 << OPTION_… */
+enum option_id {
+	OPTION_HELP,
+	OPTION_QUIET,
+	OPTION_JSON,
+	OPTION_MEMORY,
+	OPTION_DEVICE_DIR,
+	OPTION_PASSPHRASE_FILE,
+	OPTION_PASSPHRASE_COMMAND,
+	OPTION_NEW_PASSPHRASE_FILE,
+	OPTION_NEW_PASSPHRASE_COMMAND,
+	OPTION_GENERATE_PASSPHRASE,
+	OPTION_KDF,
+	OPTION_DEVICES,
+	OPTION_RAID,
+	OPTION_SIZE,
+	OPTION_BAND_SIZE,
+	OPTION_PROPERTY,
+	OPTION_LONG,
+	OPTION_RECURSIVE,
+	OPTION_FORCE,
+	OPTION_DRY_RUN,
+	OPTION_YES,
+	OPTION_PARENTS,
+	OPTION_STOP,
+	OPTION_CHECK,
+	OPTION_COUNT,
+};
+
+struct options {
+	uint64_t given; /* bits 1 << OPTION_… */
+	uint64_t memory_bytes;
+	uint64_t size_bytes;
+	uint64_t band_bytes;
+	uint32_t devices;
+	enum sz_raid raid;
+	enum sz_kdf kdf;
+	const char *passphrase_file;
+	const char *passphrase_command;
+	const char *new_passphrase_file;
+	const char *new_passphrase_command;
+	const char *device_dirs[SZ_DEVICES_MAX + 1]; /* up to the first NULL */
+	size_t device_dir_count;
+	struct sz_property *properties; /* the names are copies */
+	size_t property_count;
+};
+
+struct invocation {
+	struct options options;
+	char **operands; /* after the command's name; modifiable */
+	int count;
+	bool is_usage_error;
+	bool store_is_open; /* errors that mean something else before and after are told apart by it */
+	struct sz_error error;
+};
+
+struct command {
+	const char *name;
+	const char *operands; /* for the usage line */
+	const char *summary;
+	int least; /* operands */
+	int most;  /* -1: any number */
+	uint64_t options;
+	int (*run)(struct invocation *);
+};
+const struct command *command_at(size_t index); /* NULL at the end */
+const struct command *command_find(const char *name);
+
+struct exit_meaning {
+	int code;
+	const char *meaning;
+	const char *hint; /* what to try next; NULL: the error says it */
+};
+const struct exit_meaning *exit_meaning_at(size_t index); /* NULL at the end */
+
+struct option_spec {
+	const char *name;
+	char letter;          /* 0: none */
+	const char *argument; /* NULL: none */
+	const char *summary;
+};
+const struct option_spec *option_spec(enum option_id id);
+/*
+ * Splits argv[1 …] into options and operands (operands are moved to the front of argv, from index
+ * 1; their number goes to count_out). "--" ends options; "-" is an operand.
+ */
+int options_parse(struct invocation *, int argc, char **argv, int *count_out) MUST_CHECK;
+void options_free(struct options *options);
+static inline bool option_is_given(const struct invocation *invocation, enum option_id id)
+{
+	return (invocation->options.given >> id & 1) != 0;
+}
+
+/* A mistake in the command line: exit code 2. Returns -EINVAL. */
+int usage_fail(struct invocation *, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* The commands. */
+int cmd_cat(struct invocation *);
+int cmd_create(struct invocation *);
+int cmd_df(struct invocation *);
+int cmd_get(struct invocation *);
+int cmd_help(struct invocation *);
+int cmd_info(struct invocation *);
+int cmd_ls(struct invocation *);
+int cmd_mkdir(struct invocation *);
+int cmd_passphrase(struct invocation *);
+int cmd_put(struct invocation *);
+int cmd_rm(struct invocation *);
+int cmd_scrub(struct invocation *);
+int cmd_seal(struct invocation *);
+int cmd_status(struct invocation *);
+int cmd_version(struct invocation *);
 
 /* An open store, its pool and its file system. */
+enum session_parts {
+	SESSION_STORE,
+	SESSION_POOL,
+	SESSION_FS,
+};
 struct session {
 	struct sz_store *store;
-	struct sz_pool *pool;
-	struct sz_fs *fs; /* NULL if only the pool was asked for */
+	struct sz_pool *pool; /* NULL if only the store was asked for */
+	struct sz_fs *fs;     /* NULL if only the pool was asked for */
 };
-int session_open(const char *path, bool read_only, bool with_fs, struct session *session_out,
-		 struct sz_error *error) MUST_CHECK;
-int session_close(struct session *session, struct sz_error *error) MUST_CHECK;
+/* Opens the store that operand 0 names, with its passphrase, and the parts above it. */
+int session_open(struct invocation *, bool read_only, enum session_parts,
+		 struct session *session_out) MUST_CHECK;
+/*
+ * Closes what is open. result is what the command has come to; it is returned if it is not 0, else
+ * what the closing comes to.
+ */
+int session_close(struct invocation *, struct session *session, int result) MUST_CHECK;
 
-/* Follows an absolute path in the pool. -EINVAL: it is not absolute. */
+/* Passphrases: in secret memory, freed by passphrase_free. */
+struct passphrase_source {
+	const char *file;
+	const char *command;
+	const char *prompt;
+	bool twice; /* a new one: asked for twice, and warned of if it is weak */
+};
+int passphrase_read(struct invocation *, const struct passphrase_source *,
+		    struct sz_passphrase *passphrase_out) MUST_CHECK;
+/* The one of the store that is opened, by the options and the environment. */
+int passphrase_of_store(struct invocation *, struct sz_passphrase *passphrase_out) MUST_CHECK;
+/* Seven random words, written to standard output too. */
+int passphrase_generate(struct invocation *, struct sz_passphrase *passphrase_out) MUST_CHECK;
+void passphrase_free(struct sz_passphrase *passphrase);
+
+#define WORD_COUNT 2048U /* 11 bits a word */
+extern const char *const words[WORD_COUNT];
+
+/*
+ * Interrupts. SIGINT, SIGTERM and SIGHUP are taken by a thread of their own: the first is
+ * remembered, and the command ends in good order as soon as it looks; a second ends the process at
+ * once, which loses nothing that was flushed.
+ */
+int interrupt_start(struct sz_error *error) MUST_CHECK; /* before any other thread is made */
+void interrupt_stop(void);
+int interrupt_signal(void); /* its number; 0: none came */
+/* -EINTR with a text once a signal came. */
+int interrupt_check(struct sz_error *error) MUST_CHECK;
+/* As sz_read, but a signal ends it: -EINTR. */
+int interrupt_read(int fd, void *buffer, size_t length, size_t *done_out) MUST_CHECK;
+
+/* Paths in the pool. */
+#define NAME_BYTES 256U /* of a name, with the final NUL */
+/* Follows an absolute path. */
 int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out,
 	      struct sz_error *error) MUST_CHECK;
-/* The folder of the last name of a path, and that name (in the caller's path). */
-int path_parent(struct sz_fs *fs, const char *path, uint64_t *parent_out, char name[256],
+/* The folder of the last name of a path, and that name. */
+int path_parent(struct sz_fs *fs, const char *path, uint64_t *parent_out, char name[NAME_BYTES],
 		struct sz_error *error) MUST_CHECK;
+/* "folder/name", or with a folder "/": "/name"; the caller's, NULL: no memory. */
+char *path_join(const char *folder, const char *name);
+
+/* The entries of a folder, sorted by name, without "." and "..". */
+struct entry {
+	char *name;
+	uint64_t inode;
+	uint32_t mode_type;
+};
+struct entries {
+	struct entry *data;
+	size_t count;
+	size_t capacity;
+};
+int entries_read(struct sz_fs *fs, uint64_t folder, struct entries *entries_out) MUST_CHECK;
+void entries_free(struct entries *entries);
 
 /* Copies a file or tree into the pool's folder under a name, and out of it to a path. */
 int tree_put(struct sz_fs *fs, const char *source, uint64_t folder, const char *name,
@@ -41,5 +218,42 @@ int tree_get(struct sz_fs *fs, uint64_t inode, const char *target,
 	     struct sz_error *error) MUST_CHECK;
 /* Writes a file's content to a descriptor. */
 int file_out(struct sz_fs *fs, uint64_t inode, int fd, struct sz_error *error) MUST_CHECK;
+
+/* Output for people. */
+#define SIZE_TEXT_BYTES 16U
+void size_text(uint64_t bytes, char text[SIZE_TEXT_BYTES]); /* "1.50G" */
+#define TIME_TEXT_BYTES 32U
+void time_text(uint64_t wall_s, char text[TIME_TEXT_BYTES]); /* local, "2026-11-23 08:00:00" */
+/* A state (ONLINE, DEGRADED, …) padded to width, in colour on a terminal unless NO_COLOR is set. */
+void state_print(const char *state, int width);
+/* A name for the terminal: control characters become '?'; piped, it stays as it is. */
+void name_print(const char *name);
+/* The same in place, for messages. */
+void text_make_printable(char *text);
+
+/* Output for programs. A json_t, freed by it, goes to standard output with a newline. */
+struct json_t;
+int json_print(struct json_t *value, struct sz_error *error) MUST_CHECK;
+/* A name: a string, or {"hex": …} if it is not UTF-8. */
+struct json_t *json_name(const char *name);
+
+/* The pool's state, as status and scrub show it. *is_intact_out: no data is lost. */
+int status_print(struct invocation *, struct session *session, bool *is_intact_out,
+		 bool *is_healthy_out) MUST_CHECK;
+
+/* Progress of long work: on a terminal one line that is redrawn, else nothing. */
+struct progress {
+	const char *verb;
+	uint64_t start_ns;
+	uint64_t shown_ns;
+	uint64_t total_bytes; /* 0: not known */
+	uint64_t done_bytes;
+	uint64_t files;
+	bool is_shown; /* standard error is a terminal, and not --quiet */
+	bool is_drawn;
+};
+void progress_start(struct progress *progress, const struct invocation *, const char *verb);
+void progress_add(struct progress *progress, uint64_t bytes);
+void progress_clear(struct progress *progress);
 
 #endif

@@ -3,111 +3,86 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
-int session_open(const char *path, bool read_only, bool with_fs, struct session *session_out,
-		 struct sz_error *error)
+/* What is wrong with the path is said before a passphrase is asked for. */
+static int folder_check(const char *path, struct sz_error *error)
 {
-	const struct sz_store_open options = { .path = path, .read_only = read_only };
+	struct stat stat_of;
+
+	if (stat(path, &stat_of) != 0 && errno == ENOENT)
+		return sz_fail(error, -ENOENT,
+			       "%s: there is no such folder; 'szpool create %s' makes a pool in it",
+			       path, path);
+	if (stat(path, &stat_of) != 0)
+		return sz_fail(error, -errno, "%s: %s", path, strerror(errno));
+	if (!S_ISDIR(stat_of.st_mode))
+		return sz_fail(error, -ENODATA, "%s: is not a folder, so it is no store", path);
+	return 0;
+}
+
+static int store_open(struct invocation *invocation, bool read_only, struct session *session)
+{
+	const char *path = invocation->operands[0];
+	const struct sz_store_open options = { .path = path,
+					       .folders = invocation->options.device_dirs,
+					       .folder_count = invocation->options.device_dir_count,
+					       .read_only = read_only };
+	struct sz_passphrase passphrase = { 0 };
+	int result = folder_check(path, &invocation->error);
+
+	if (result == 0)
+		result = passphrase_of_store(invocation, &passphrase);
+	if (result != 0)
+		return result;
+	result = sz_store_open(&options, &passphrase, &session->store, &invocation->error);
+	passphrase_free(&passphrase);
+	return result == 0 ? 0 : sz_fail(&invocation->error, result, "%s", path);
+}
+
+int session_open(struct invocation *invocation, bool read_only, enum session_parts parts,
+		 struct session *session_out)
+{
+	const char *path = invocation->operands[0];
 	struct session session = { 0 };
-	struct sz_error ignored = { 0 };
-	int result = sz_store_open(&options, NULL, &session.store, error);
+	struct sz_error *error = &invocation->error;
+	int result = store_open(invocation, read_only, &session);
 
 	if (result != 0)
 		return result;
-	result = sz_engine_start(0, error);
-	if (result == 0)
-		result = sz_pool_import(session.store, read_only, &session.pool, error);
-	if (result == 0 && with_fs)
+	if (parts != SESSION_STORE) {
+		result = sz_engine_start(invocation->options.memory_bytes, error);
+		if (result == 0)
+			result = sz_pool_import(session.store, read_only, &session.pool, error);
+	}
+	if (result == 0 && parts == SESSION_FS)
 		result = sz_fs_open(session.pool, NULL, read_only, &session.fs, error);
 	if (result != 0) {
-		if (session.pool != NULL)
-			(void)!sz_pool_export(session.pool, &ignored);
-		(void)!sz_store_close(session.store, &ignored);
+		(void)!session_close(invocation, &session, result);
 		return sz_fail(error, result, "%s", path);
 	}
+	invocation->store_is_open = true;
 	*session_out = session;
 	return 0;
 }
 
-int session_close(struct session *session, struct sz_error *error)
+int session_close(struct invocation *invocation, struct session *session, int result)
 {
-	struct sz_error second = { 0 };
-	int result;
+	struct sz_error ignored = { 0 };
+	struct sz_error *error = result == 0 ? &invocation->error : &ignored;
 	int closed;
 
 	if (session->fs != NULL)
 		sz_fs_close(session->fs);
-	result = sz_pool_export(session->pool, error);
-	closed = sz_store_close(session->store, result == 0 ? error : &second);
-	return result != 0 ? result : closed;
-}
-
-/* The next name of a path, without slashes; false at the end. */
-static bool path_next(const char **path, char name[256], bool *too_long_out)
-{
-	size_t length;
-
-	*path += strspn(*path, "/");
-	length = strcspn(*path, "/");
-	*too_long_out = length > 255;
-	if (length == 0 || *too_long_out)
-		return false;
-	memcpy(name, *path, length);
-	name[length] = '\0';
-	*path += length;
-	return true;
-}
-
-static int path_check(const char *path, struct sz_error *error)
-{
-	if (path[0] == '/')
-		return 0;
-	return sz_fail(error, -EINVAL, "%s: a path in the pool has to begin with '/'", path);
-}
-
-int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out, struct sz_error *error)
-{
-	const char *rest = path;
-	uint64_t inode = sz_fs_root(fs);
-	char name[256];
-	bool too_long;
-	int result = path_check(path, error);
-
-	if (result != 0)
-		return result;
-	while (path_next(&rest, name, &too_long)) {
-		result = sz_fs_lookup(fs, inode, name, &inode);
-		if (result != 0)
-			return sz_fail(error, result, "%s: %s", path, strerror(-result));
+	if (session->pool != NULL) {
+		closed = sz_pool_export(session->pool, error);
+		result = result != 0 ? result : closed;
 	}
-	if (too_long)
-		return sz_fail(error, -ENAMETOOLONG, "%s: %s", path, strerror(ENAMETOOLONG));
-	*inode_out = inode;
-	return 0;
-}
-
-int path_parent(struct sz_fs *fs, const char *path, uint64_t *parent_out, char name[256],
-		struct sz_error *error)
-{
-	size_t end = strlen(path);
-	size_t start;
-	CLEANUP_FREE char *parent = NULL;
-	int result = path_check(path, error);
-
-	if (result != 0)
-		return result;
-	while (end > 1 && path[end - 1] == '/')
-		end--;
-	for (start = end; start > 0 && path[start - 1] != '/'; start--)
-		;
-	if (start == end)
-		return sz_fail(error, -EINVAL, "%s: this is the root folder", path);
-	if (end - start > 255)
-		return sz_fail(error, -ENAMETOOLONG, "%s: %s", path, strerror(ENAMETOOLONG));
-	memcpy(name, path + start, end - start);
-	name[end - start] = '\0';
-	parent = strndup(path, start);
-	if (parent == NULL)
-		return sz_fail(error, -ENOMEM, "no memory");
-	return path_find(fs, parent, parent_out, error);
+	error = result == 0 ? &invocation->error : &ignored;
+	if (session->store != NULL) {
+		closed = sz_store_close(session->store, error);
+		result = result != 0 ? result : closed;
+	}
+	*session = (struct session){ 0 };
+	return result;
 }

@@ -1,0 +1,93 @@
+/* info: what the store is, and its sizes: virtual, stored on disk, used in the pool. */
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+
+static json_t *info_json(struct session *session, const struct sz_store_info *info,
+			 const struct sz_pool_space *space)
+{
+	json_t *devices = json_array();
+	char id[2 * sizeof(info->store_id) + 1];
+
+	sz_hex_encode(info->store_id, sizeof(info->store_id), id);
+	for (uint32_t i = 0; i < info->device_count; i++) {
+		const struct sz_device *device = sz_store_device(session->store, i);
+
+		(void)json_array_append_new(
+			devices,
+			json_pack("{s:i, s:o, s:I}", "device", (int)i, "folder",
+				  json_name(sz_device_folder(device)), "size_bytes",
+				  (json_int_t)(sz_device_sectors(device) * SZ_SECTOR_BYTES)));
+	}
+	return json_pack(
+		"{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:o}",
+		"store_id", id, "format_version", (int)info->format_version, "parity",
+		(int)info->parity, "band_bytes", (json_int_t)info->band_sectors * SZ_SECTOR_BYTES,
+		"generation", (json_int_t)info->generation, "code", info->code, "sealed_wall_ns",
+		(json_int_t)info->sealed_wall_ns, "virtual_bytes", (json_int_t)info->virtual_bytes,
+		"stored_bytes", (json_int_t)info->stored_bytes, "objects",
+		(json_int_t)info->object_count, "host_free_bytes",
+		(json_int_t)info->host_free_bytes, "used_bytes", (json_int_t)space->used_bytes,
+		"recovered", info->recovered, "recovery", info->recovery_text, "devices", devices);
+}
+
+static void size_line(const char *what, uint64_t bytes, const char *note)
+{
+	char text[SIZE_TEXT_BYTES];
+
+	size_text(bytes, text);
+	(void)printf("%12s: %s%s\n", what, text, note);
+}
+
+static void info_text(struct session *session, const struct sz_store_info *info,
+		      const struct sz_pool_space *space)
+{
+	char id[2 * sizeof(info->store_id) + 1];
+	char sealed[TIME_TEXT_BYTES];
+
+	sz_hex_encode(info->store_id, sizeof(info->store_id), id);
+	time_text(info->sealed_wall_ns / 1000000000, sealed);
+	(void)printf("%12s: %s\n", "store", id);
+	(void)printf("%12s: %u\n", "format", info->format_version);
+	(void)printf("%12s: %" PRIu64 ", sealed %s\n", "generation", info->generation, sealed);
+	(void)printf("%12s: %s\n", "code", info->code);
+	if (info->recovered)
+		(void)printf("%12s: %s\n", "recovered", info->recovery_text);
+	(void)printf("%12s: %u, of which %u may be lost\n", "devices", info->device_count,
+		     info->parity);
+	size_line("virtual", info->virtual_bytes, " (all devices)");
+	(void)printf("%12s: %" PRIu64 "\n", "objects", info->object_count);
+	size_line("stored", info->stored_bytes, " (on disk)");
+	size_line("used", space->used_bytes, " (in the pool)");
+	size_line("band", (uint64_t)info->band_sectors * SZ_SECTOR_BYTES, "");
+	size_line("free on disk", info->host_free_bytes, "");
+	for (uint32_t i = 0; i < info->device_count; i++) {
+		const char *folder = sz_device_folder(sz_store_device(session->store, i));
+
+		(void)printf("%10s %u: ", "device", i);
+		name_print(folder[0] != '\0' ? folder : "missing");
+		(void)putchar('\n');
+	}
+}
+
+int cmd_info(struct invocation *invocation)
+{
+	struct session session;
+	struct sz_store_info info;
+	struct sz_pool_space space = { 0 };
+	int result = session_open(invocation, true, SESSION_POOL, &session);
+
+	if (result != 0)
+		return result;
+	result = sz_pool_space(session.pool, &space);
+	if (result != 0)
+		(void)sz_fail(&invocation->error, result, "the pool's space is not to be had");
+	sz_store_info(session.store, &info);
+	if (result == 0 && option_is_given(invocation, OPTION_JSON))
+		result = json_print(info_json(&session, &info, &space), &invocation->error);
+	else if (result == 0)
+		info_text(&session, &info, &space);
+	return session_close(invocation, &session, result);
+}

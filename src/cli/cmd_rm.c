@@ -1,0 +1,194 @@
+/*
+ * rm: files and empty folders; with --recursive folders with what is in them. On a terminal it asks
+ * before it removes a folder that is not empty.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* A folder whose entries are being removed: a stack of them takes the place of recursion. */
+struct level {
+	struct entries entries;
+	size_t next;
+	uint64_t inode;
+	uint64_t parent;
+	char *name;
+	char *path;
+};
+struct removal {
+	struct invocation *invocation;
+	struct sz_fs *fs;
+	struct level *levels;
+	size_t count;
+	size_t capacity;
+};
+
+static int fail(struct removal *removal, const char *path, int result)
+{
+	return sz_fail(&removal->invocation->error, result, "%s: %s", path, strerror(-result));
+}
+
+/* One name, no folder or an empty one. */
+static int unlink_one(struct removal *removal, uint64_t parent, const char *name, const char *path)
+{
+	int result;
+
+	if (option_is_given(removal->invocation, OPTION_DRY_RUN)) {
+		(void)fputs("would remove ", stdout);
+		name_print(path);
+		(void)putchar('\n');
+		return 0;
+	}
+	result = sz_fs_unlink(removal->fs, parent, name);
+	if (result == -EISDIR)
+		result = sz_fs_rmdir(removal->fs, parent, name);
+	return result == 0 ? 0 : fail(removal, path, result);
+}
+
+static int level_push(struct removal *removal, uint64_t parent, uint64_t folder, const char *name,
+		      const char *path)
+{
+	struct level level = {
+		.inode = folder, .parent = parent, .name = strdup(name), .path = strdup(path)
+	};
+	int result = -ENOMEM;
+
+	if (removal->count == removal->capacity) {
+		size_t capacity = removal->capacity == 0 ? 16 : 2 * removal->capacity;
+		struct level *grown = realloc(removal->levels, capacity * sizeof(*grown));
+
+		if (grown != NULL) {
+			removal->levels = grown;
+			removal->capacity = capacity;
+		}
+	}
+	if (level.name != NULL && level.path != NULL && removal->count < removal->capacity)
+		result = entries_read(removal->fs, folder, &level.entries);
+	if (result != 0) {
+		free(level.name);
+		free(level.path);
+		return fail(removal, path, result);
+	}
+	removal->levels[removal->count++] = level;
+	return 0;
+}
+
+static void level_pop(struct removal *removal)
+{
+	struct level *level = &removal->levels[--removal->count];
+
+	entries_free(&level->entries);
+	free(level->name);
+	free(level->path);
+}
+
+/* The next step: into the next entry, or, when all are gone, the folder itself. */
+static int step(struct removal *removal)
+{
+	struct level *level = &removal->levels[removal->count - 1];
+	CLEANUP_FREE char *path = NULL;
+	const struct entry *entry;
+	int result;
+
+	if (level->next == level->entries.count) {
+		result = unlink_one(removal, level->parent, level->name, level->path);
+		level_pop(removal);
+		return result;
+	}
+	entry = &level->entries.data[level->next++];
+	path = path_join(level->path, entry->name);
+	if (path == NULL)
+		return fail(removal, level->path, -ENOMEM);
+	if (S_ISDIR(entry->mode_type))
+		return level_push(removal, level->inode, entry->inode, entry->name, path);
+	return unlink_one(removal, level->inode, entry->name, path);
+}
+
+static int remove_tree(struct removal *removal, uint64_t parent, uint64_t folder, const char *name,
+		       const char *path)
+{
+	int result = level_push(removal, parent, folder, name, path);
+
+	while (result == 0 && removal->count > 0) {
+		result = interrupt_check(&removal->invocation->error);
+		if (result == 0)
+			result = step(removal);
+	}
+	while (removal->count > 0)
+		level_pop(removal);
+	return result;
+}
+
+static bool is_agreed(const struct removal *removal, const char *path)
+{
+	char answer[8] = "";
+
+	if (option_is_given(removal->invocation, OPTION_YES) ||
+	    option_is_given(removal->invocation, OPTION_DRY_RUN) || isatty(STDIN_FILENO) != 1 ||
+	    isatty(STDERR_FILENO) != 1)
+		return true;
+	(void)fprintf(stderr, "szpool: remove %s and all that is in it? [y/N] ", path);
+	return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] | ' ') == 'y';
+}
+
+static int remove_one(struct removal *removal, const char *path)
+{
+	struct sz_error *error = &removal->invocation->error;
+	struct entries entries = { 0 };
+	struct stat stat;
+	char name[NAME_BYTES];
+	uint64_t parent;
+	uint64_t inode = 0;
+	bool is_full;
+	int result = path_parent(removal->fs, path, &parent, name, error);
+
+	if (result == 0) {
+		result = sz_fs_lookup(removal->fs, parent, name, &inode);
+		if (result != 0)
+			(void)fail(removal, path, result);
+	}
+	if (result == -ENOENT && option_is_given(removal->invocation, OPTION_FORCE)) {
+		*error = (struct sz_error){ 0 };
+		return 0;
+	}
+	if (result == 0) {
+		result = sz_fs_getattr(removal->fs, inode, &stat);
+		if (result == 0 && S_ISDIR(stat.st_mode))
+			result = entries_read(removal->fs, inode, &entries);
+		if (result != 0)
+			(void)fail(removal, path, result);
+	}
+	if (result != 0)
+		return result;
+	is_full = entries.count > 0;
+	entries_free(&entries);
+	if (!is_full)
+		return unlink_one(removal, parent, name, path);
+	if (!option_is_given(removal->invocation, OPTION_RECURSIVE))
+		return sz_fail(
+			error, -ENOTEMPTY,
+			"%s: Directory not empty; 'szpool rm -r' removes it with all that is "
+			"in it",
+			path);
+	if (!is_agreed(removal, path))
+		return 0;
+	return remove_tree(removal, parent, inode, name, path);
+}
+
+int cmd_rm(struct invocation *invocation)
+{
+	struct session session;
+	struct removal removal = { .invocation = invocation };
+	bool read_only = option_is_given(invocation, OPTION_DRY_RUN);
+	int result = session_open(invocation, read_only, SESSION_FS, &session);
+
+	if (result != 0)
+		return result;
+	removal.fs = session.fs;
+	for (int i = 1; result == 0 && i < invocation->count; i++)
+		result = remove_one(&removal, invocation->operands[i]);
+	free(removal.levels);
+	return session_close(invocation, &session, result);
+}

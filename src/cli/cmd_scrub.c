@@ -1,0 +1,139 @@
+/*
+ * scrub: everything that is stored is read, checked and repaired. Devices without a folder get a new
+ * one first, and are rebuilt. An interrupted scrub goes on with the next one, from where it was.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define LINE_NS 10000000000ULL /* between two lines of progress that is not for a terminal */
+
+struct watch {
+	struct invocation *invocation;
+	struct progress progress;
+	enum sz_scan kind;
+	uint64_t line_ns;
+};
+
+/* Piped, a line every ten seconds, so that a log shows that it goes on. */
+static void line_print(struct watch *watch, const struct sz_scan_status *scan)
+{
+	uint64_t now_ns = sz_clock_ns();
+	char issued[SIZE_TEXT_BYTES];
+	char total[SIZE_TEXT_BYTES];
+
+	if (watch->progress.is_shown || option_is_given(watch->invocation, OPTION_QUIET) ||
+	    now_ns - watch->line_ns < LINE_NS)
+		return;
+	watch->line_ns = now_ns;
+	size_text(scan->issued_bytes, issued);
+	size_text(scan->total_bytes, total);
+	(void)fprintf(stderr, "szpool: %s: %s of %s\n", watch->progress.verb, issued, total);
+}
+
+static bool watch_progress(void *context, const struct sz_scan_status *scan)
+{
+	struct watch *watch = context;
+
+	if (scan->kind != watch->kind) {
+		progress_clear(&watch->progress);
+		progress_start(&watch->progress, watch->invocation,
+			       scan->kind == SZ_SCAN_SCRUB ? "scrub" : "resilver");
+		watch->kind = scan->kind;
+	}
+	if (scan->state == SZ_SCAN_RUNNING) {
+		watch->progress.total_bytes = scan->total_bytes;
+		watch->progress.done_bytes = scan->issued_bytes;
+		progress_add(&watch->progress, 0);
+		line_print(watch, scan);
+	}
+	return interrupt_signal() == 0;
+}
+
+static int scan_wait(struct invocation *invocation, struct session *session)
+{
+	struct watch watch = { .invocation = invocation, .line_ns = sz_clock_ns() };
+	int result;
+
+	progress_start(&watch.progress, invocation, "scrub");
+	result = sz_pool_scan_wait(session->pool, watch_progress, &watch, &invocation->error);
+	progress_clear(&watch.progress);
+	if (result == -EINTR)
+		return sz_fail(&invocation->error, result,
+			       "interrupted: the next 'szpool scrub' goes on from here; "
+			       "'szpool scrub --stop' gives it up");
+	return result;
+}
+
+/* A new, empty folder for each device that has none. */
+static int devices_replace(struct invocation *invocation, struct sz_store *store)
+{
+	for (uint32_t i = 0; i < sz_store_device_count(store); i++) {
+		int result;
+
+		if (sz_device_state(sz_store_device(store, i)) != SZ_DEVICE_MISSING)
+			continue;
+		result = sz_store_replace_device(store, i, NULL, &invocation->error);
+		if (result != 0)
+			return sz_fail(&invocation->error, result,
+				       "device %u cannot get a new folder", i);
+	}
+	return 0;
+}
+
+static int scrub(struct invocation *invocation, struct session *session)
+{
+	struct sz_error *error = &invocation->error;
+	struct sz_scan_status scan;
+	uint32_t rebuilt = 0;
+	bool is_intact;
+	bool is_healthy;
+	int result = devices_replace(invocation, session->store);
+
+	if (result == 0)
+		result = sz_pool_rebuild(session->pool, &rebuilt, error);
+	sz_pool_scan_status(session->pool, &scan);
+	/* One that was interrupted runs on since the opening: a second one is not needed. */
+	if (result == 0 && (scan.kind != SZ_SCAN_SCRUB || scan.state != SZ_SCAN_RUNNING)) {
+		result = scan_wait(invocation, session);
+		if (result == 0)
+			result = sz_pool_scrub_start(session->pool, error);
+	}
+	if (result == 0)
+		result = scan_wait(invocation, session);
+	if (result != 0)
+		return result;
+	if (rebuilt > 0 && !option_is_given(invocation, OPTION_JSON))
+		(void)printf("rebuilt devices: %u\n", rebuilt);
+	result = status_print(invocation, session, &is_intact, &is_healthy);
+	if (result == 0 && !is_intact)
+		return sz_fail(error, -EBADMSG, "%s: data is damaged beyond repair",
+			       invocation->operands[0]);
+	return result;
+}
+
+static int stop(struct invocation *invocation, struct session *session)
+{
+	struct sz_scan_status scan;
+
+	sz_pool_scan_status(session->pool, &scan);
+	if (scan.kind != SZ_SCAN_SCRUB || scan.state != SZ_SCAN_RUNNING)
+		return sz_fail(&invocation->error, -ENOENT, "%s: no scrub is under way",
+			       invocation->operands[0]);
+	return sz_pool_scrub_stop(session->pool, &invocation->error);
+}
+
+int cmd_scrub(struct invocation *invocation)
+{
+	struct session session;
+	int result = session_open(invocation, false, SESSION_POOL, &session);
+
+	if (result != 0)
+		return result;
+	result = option_is_given(invocation, OPTION_STOP) ? stop(invocation, &session)
+							  : scrub(invocation, &session);
+	return session_close(invocation, &session, result);
+}

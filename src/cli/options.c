@@ -1,0 +1,312 @@
+/* options: the table of all options, and the splitting of a command line by it. */
+#include "cli/cli.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <strings.h>
+
+#define BAND_MIN_BYTES (1ULL << 20)
+#define BAND_MAX_BYTES (64ULL << 20)
+
+static const struct option_spec specs[OPTION_COUNT] = {
+	[OPTION_HELP] = { "help", 'h', NULL, "show this help" },
+	[OPTION_QUIET] = { "quiet", 'q', NULL, "no progress, no warnings" },
+	[OPTION_JSON] = { "json", 0, NULL, "write the result as JSON" },
+	[OPTION_MEMORY] = { "memory", 0, "SIZE", "bound on memory, 128M or more (default: 512M)" },
+	[OPTION_DEVICE_DIR] = { "device-dir", 0, "DIR", "a device's folder; repeat for each" },
+	[OPTION_PASSPHRASE_FILE] = { "passphrase-file", 0, "FILE",
+				     "read the passphrase from FILE" },
+	[OPTION_PASSPHRASE_COMMAND] = { "passphrase-command", 0, "COMMAND",
+					"take what COMMAND writes as the passphrase" },
+	[OPTION_NEW_PASSPHRASE_FILE] = { "new-passphrase-file", 0, "FILE",
+					 "read the new passphrase from FILE" },
+	[OPTION_NEW_PASSPHRASE_COMMAND] = { "new-passphrase-command", 0, "COMMAND",
+					    "take what COMMAND writes as the new one" },
+	[OPTION_GENERATE_PASSPHRASE] = { "generate-passphrase", 0, NULL,
+					 "make one of seven random words, and show it" },
+	[OPTION_KDF] = { "kdf", 0, "PRESET",
+			 "cost of a guess: interactive, moderate or sensitive" },
+	[OPTION_DEVICES] = { "devices", 'n', "N", "number of devices (default: 6)" },
+	[OPTION_RAID] = { "raid", 0, "KIND", "raidz2 (default), raidz1, raidz3, mirror, stripe" },
+	[OPTION_SIZE] = { "size", 's', "SIZE", "what the pool can hold (default: by free space)" },
+	[OPTION_BAND_SIZE] = { "band-size", 0, "SIZE", "size of an object, 1M to 64M" },
+	[OPTION_PROPERTY] = { "property", 'o', "NAME=VALUE", "set a ZFS property; repeatable" },
+	[OPTION_LONG] = { "long", 'l', NULL, "show modes, owners, sizes and times" },
+	[OPTION_RECURSIVE] = { "recursive", 'r', NULL, "folders with all that is in them" },
+	[OPTION_FORCE] = { "force", 'f', NULL, "what is not there is no error" },
+	[OPTION_DRY_RUN] = { "dry-run", 0, NULL, "only tell what would be done" },
+	[OPTION_YES] = { "yes", 'y', NULL, "do not ask" },
+	[OPTION_PARENTS] = { "parents", 'p', NULL, "make missing parents; existing ones are fine" },
+	[OPTION_STOP] = { "stop", 0, NULL, "end a scrub that was interrupted" },
+	[OPTION_CHECK] = { "check", 0, NULL, "exit code 6 unless all is well" },
+};
+
+const struct option_spec *option_spec(enum option_id id)
+{
+	return &specs[id];
+}
+
+int usage_fail(struct invocation *invocation, const char *format, ...)
+{
+	va_list arguments;
+	char text[256];
+
+	va_start(arguments, format);
+	(void)vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	invocation->is_usage_error = true;
+	return sz_fail(&invocation->error, -EINVAL, "%s", text);
+}
+
+/* "8G", "8GiB", "512m", "4096": false if it is no size. */
+static bool size_parse(const char *text, uint64_t *bytes_out)
+{
+	static const char units[] = "KMGTP";
+	char *end;
+	uint64_t value;
+	unsigned int shift = 0;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (errno != 0)
+		return false;
+	if (*end != '\0') {
+		const char *unit = strchr(units, toupper((unsigned char)*end));
+
+		if (unit == NULL || (end[1] != '\0' && strcasecmp(end + 1, "iB") != 0))
+			return false;
+		shift = 10 * (unsigned int)(unit - units + 1);
+	}
+	if (shift > 0 && value >> (64 - shift) != 0)
+		return false;
+	*bytes_out = value << shift;
+	return true;
+}
+
+static int size_option(struct invocation *invocation, const char *name, const char *text,
+		       uint64_t *bytes_out)
+{
+	if (size_parse(text, bytes_out))
+		return 0;
+	return usage_fail(invocation, "--%s '%s': not a size; write it like 512M, 8G or 2T", name,
+			  text);
+}
+
+static int band_option(struct invocation *invocation, const char *text)
+{
+	uint64_t *bytes = &invocation->options.band_bytes;
+	int result = size_option(invocation, "band-size", text, bytes);
+
+	if (result != 0)
+		return result;
+	if (*bytes < BAND_MIN_BYTES || *bytes > BAND_MAX_BYTES || (*bytes & (*bytes - 1)) != 0)
+		return usage_fail(invocation, "--band-size %s: has to be a power of two, 1M to 64M",
+				  text);
+	return 0;
+}
+
+static int devices_option(struct invocation *invocation, const char *text)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (!isdigit((unsigned char)text[0]) || *end != '\0' || value < 1 || value > SZ_DEVICES_MAX)
+		return usage_fail(invocation, "--devices '%s': has to be a number, 1 to %u", text,
+				  SZ_DEVICES_MAX);
+	invocation->options.devices = (uint32_t)value;
+	return 0;
+}
+
+static int kdf_option(struct invocation *invocation, const char *text)
+{
+	static const struct {
+		const char *name;
+		enum sz_kdf kdf;
+	} presets[] = {
+		{ "interactive", SZ_KDF_INTERACTIVE },
+		{ "moderate", SZ_KDF_MODERATE },
+		{ "sensitive", SZ_KDF_SENSITIVE },
+	};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(presets); i++) {
+		if (strcmp(text, presets[i].name) == 0) {
+			invocation->options.kdf = presets[i].kdf;
+			return 0;
+		}
+	}
+	return usage_fail(invocation, "--kdf '%s': has to be interactive, moderate or sensitive",
+			  text);
+}
+
+static int property_option(struct invocation *invocation, const char *text)
+{
+	struct options *options = &invocation->options;
+	const char *equals = strchr(text, '=');
+	struct sz_property *grown;
+	char *name;
+
+	if (equals == NULL || equals == text || equals[1] == '\0')
+		return usage_fail(invocation,
+				  "-o '%s': has to be NAME=VALUE, like compression=zstd", text);
+	grown = realloc(options->properties, (options->property_count + 1) * sizeof(*grown));
+	if (grown == NULL)
+		return sz_fail(&invocation->error, -ENOMEM, "no memory");
+	options->properties = grown;
+	name = strndup(text, (size_t)(equals - text));
+	if (name == NULL)
+		return sz_fail(&invocation->error, -ENOMEM, "no memory");
+	grown[options->property_count++] =
+		(struct sz_property){ .name = name, .value = equals + 1 };
+	return 0;
+}
+
+static int folder_option(struct invocation *invocation, const char *text)
+{
+	struct options *options = &invocation->options;
+
+	if (options->device_dir_count == SZ_DEVICES_MAX)
+		return usage_fail(invocation, "--device-dir: a store has at most %u devices",
+				  SZ_DEVICES_MAX);
+	options->device_dirs[options->device_dir_count++] = text;
+	return 0;
+}
+
+static int option_take(struct invocation *invocation, enum option_id id, const char *value)
+{
+	struct options *options = &invocation->options;
+
+	options->given |= 1ULL << id;
+	switch ((unsigned int)id) {
+	case OPTION_MEMORY:
+		return size_option(invocation, "memory", value, &options->memory_bytes);
+	case OPTION_SIZE:
+		return size_option(invocation, "size", value, &options->size_bytes);
+	case OPTION_BAND_SIZE:
+		return band_option(invocation, value);
+	case OPTION_DEVICES:
+		return devices_option(invocation, value);
+	case OPTION_KDF:
+		return kdf_option(invocation, value);
+	case OPTION_PROPERTY:
+		return property_option(invocation, value);
+	case OPTION_DEVICE_DIR:
+		return folder_option(invocation, value);
+	case OPTION_RAID:
+		if (!sz_raid_parse(value, &options->raid))
+			return usage_fail(
+				invocation,
+				"--raid '%s': has to be raidz2, raidz1, raidz3, mirror or stripe",
+				value);
+		return 0;
+	case OPTION_PASSPHRASE_FILE:
+		options->passphrase_file = value;
+		return 0;
+	case OPTION_PASSPHRASE_COMMAND:
+		options->passphrase_command = value;
+		return 0;
+	case OPTION_NEW_PASSPHRASE_FILE:
+		options->new_passphrase_file = value;
+		return 0;
+	case OPTION_NEW_PASSPHRASE_COMMAND:
+		options->new_passphrase_command = value;
+		return 0;
+	default:
+		return 0; /* a switch: given says it */
+	}
+}
+
+/* OPTION_COUNT: there is none. */
+static enum option_id option_by_name(const char *name, size_t length)
+{
+	for (unsigned int i = 0; i < OPTION_COUNT; i++)
+		if (strlen(specs[i].name) == length && strncmp(specs[i].name, name, length) == 0)
+			return (enum option_id)i;
+	return OPTION_COUNT;
+}
+
+static enum option_id option_by_letter(char letter)
+{
+	if (letter == 'R') /* ls -R, as everybody types it */
+		return OPTION_RECURSIVE;
+	for (unsigned int i = 0; i < OPTION_COUNT; i++)
+		if (specs[i].letter == letter)
+			return (enum option_id)i;
+	return OPTION_COUNT;
+}
+
+/* "--name", "--name=value", "--name value": *at is moved onto the value if it is apart. */
+static int long_option(struct invocation *invocation, int argc, char **argv, int *at)
+{
+	const char *name = argv[*at] + 2;
+	size_t length = strcspn(name, "=");
+	const char *value = name[length] == '=' ? name + length + 1 : NULL;
+	enum option_id id = option_by_name(name, length);
+
+	if (id == OPTION_COUNT)
+		return usage_fail(invocation, "there is no option '--%.*s'", (int)length, name);
+	if (specs[id].argument == NULL && value != NULL)
+		return usage_fail(invocation, "--%s takes no value", specs[id].name);
+	if (specs[id].argument != NULL && value == NULL) {
+		if (*at + 1 >= argc)
+			return usage_fail(invocation, "--%s needs a value: --%s %s", specs[id].name,
+					  specs[id].name, specs[id].argument);
+		value = argv[++*at];
+	}
+	return option_take(invocation, id, value);
+}
+
+/* "-l", "-lR", "-o value", "-ovalue". */
+static int short_options(struct invocation *invocation, int argc, char **argv, int *at)
+{
+	int result = 0;
+
+	for (const char *letter = argv[*at] + 1; result == 0 && *letter != '\0'; letter++) {
+		enum option_id id = option_by_letter(*letter);
+
+		if (id == OPTION_COUNT)
+			return usage_fail(invocation, "there is no option '-%c'", *letter);
+		if (specs[id].argument == NULL) {
+			result = option_take(invocation, id, NULL);
+			continue;
+		}
+		if (letter[1] != '\0')
+			return option_take(invocation, id, letter + 1);
+		if (*at + 1 >= argc)
+			return usage_fail(invocation, "-%c needs a value: -%c %s", *letter, *letter,
+					  specs[id].argument);
+		return option_take(invocation, id, argv[++*at]);
+	}
+	return result;
+}
+
+int options_parse(struct invocation *invocation, int argc, char **argv, int *count_out)
+{
+	bool ended = false;
+	int count = 0;
+	int result = 0;
+
+	invocation->options = (struct options){ .devices = 6, .raid = SZ_RAID_Z2 };
+	for (int i = 1; result == 0 && i < argc; i++) {
+		if (ended || argv[i][0] != '-' || argv[i][1] == '\0')
+			argv[1 + count++] = argv[i];
+		else if (strcmp(argv[i], "--") == 0)
+			ended = true;
+		else if (argv[i][1] == '-')
+			result = long_option(invocation, argc, argv, &i);
+		else
+			result = short_options(invocation, argc, argv, &i);
+	}
+	*count_out = count;
+	return result;
+}
+
+void options_free(struct options *options)
+{
+	for (size_t i = 0; i < options->property_count; i++)
+		free((void *)(uintptr_t)options->properties[i].name);
+	free(options->properties);
+}

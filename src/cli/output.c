@@ -1,0 +1,98 @@
+/* output: sizes, times, names and states for people; JSON for programs. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+void size_text(uint64_t bytes, char text[SIZE_TEXT_BYTES])
+{
+	static const char units[] = "BKMGTPE";
+	unsigned int unit = 0;
+	double value = (double)bytes;
+	unsigned int hundredths;
+
+	for (; value >= 1024 && unit < sizeof(units) - 2; unit++)
+		value /= 1024;
+	hundredths = (unsigned int)(value * 100 + 0.5);
+	if (unit == 0)
+		(void)snprintf(text, SIZE_TEXT_BYTES, "%uB", (unsigned int)bytes);
+	else if (value < 10)
+		(void)snprintf(text, SIZE_TEXT_BYTES, "%u.%02u%c", hundredths / 100,
+			       hundredths % 100, units[unit]);
+	else if (value < 100)
+		(void)snprintf(text, SIZE_TEXT_BYTES, "%u.%u%c", hundredths / 100,
+			       hundredths / 10 % 10, units[unit]);
+	else
+		(void)snprintf(text, SIZE_TEXT_BYTES, "%u%c", hundredths / 100, units[unit]);
+}
+
+void time_text(uint64_t wall_s, char text[TIME_TEXT_BYTES])
+{
+	time_t seconds = (time_t)wall_s;
+	struct tm parts;
+
+	if (localtime_r(&seconds, &parts) == NULL ||
+	    strftime(text, TIME_TEXT_BYTES, "%Y-%m-%d %H:%M:%S", &parts) == 0)
+		(void)snprintf(text, TIME_TEXT_BYTES, "?");
+}
+
+void state_print(const char *state, int width)
+{
+	const char *no_color = getenv("NO_COLOR");
+	const char *color = "31"; /* red */
+
+	if (strcmp(state, "ONLINE") == 0)
+		color = "32"; /* green */
+	else if (strcmp(state, "DEGRADED") == 0)
+		color = "33"; /* yellow */
+	if (isatty(STDOUT_FILENO) == 1 && (no_color == NULL || no_color[0] == '\0'))
+		(void)printf("\033[%sm%-*s\033[0m", color, width, state);
+	else
+		(void)printf("%-*s", width, state);
+}
+
+void text_make_printable(char *text)
+{
+	for (char *c = text; *c != '\0'; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+}
+
+void name_print(const char *name)
+{
+	CLEANUP_FREE char *copy = strdup(name);
+
+	if (copy != NULL && isatty(STDOUT_FILENO) == 1)
+		text_make_printable(copy);
+	(void)fputs(copy != NULL ? copy : name, stdout);
+}
+
+int json_print(json_t *value, struct sz_error *error)
+{
+	int result = 0;
+
+	if (value == NULL)
+		return sz_fail(error, -ENOMEM, "no memory for the JSON");
+	if (json_dumpf(value, stdout, JSON_INDENT(2)) != 0 || putchar('\n') == EOF)
+		result = sz_fail(error, errno == EPIPE ? -EPIPE : -EIO,
+				 "standard output: the JSON cannot be written");
+	json_decref(value);
+	return result;
+}
+
+json_t *json_name(const char *name)
+{
+	json_t *text = json_string(name);
+	CLEANUP_FREE char *hex = NULL;
+
+	if (text != NULL)
+		return text;
+	hex = malloc(2 * strlen(name) + 1);
+	if (hex == NULL)
+		return NULL;
+	sz_hex_encode((const uint8_t *)name, strlen(name), hex);
+	return json_pack("{s:s}", "hex", hex);
+}

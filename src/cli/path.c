@@ -1,0 +1,148 @@
+/* path: paths in the pool, and the listing of folders. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+char *path_join(const char *folder, const char *name)
+{
+	char *joined;
+	size_t length = strlen(folder);
+
+	while (length > 0 && folder[length - 1] == '/')
+		length--;
+	return asprintf(&joined, "%.*s/%s", (int)length, folder, name) < 0 ? NULL : joined;
+}
+
+/* The next name of a path, without slashes; false at the end. */
+static bool path_next(const char **path, char name[NAME_BYTES], bool *too_long_out)
+{
+	size_t length;
+
+	*path += strspn(*path, "/");
+	length = strcspn(*path, "/");
+	*too_long_out = length >= NAME_BYTES;
+	if (length == 0 || *too_long_out)
+		return false;
+	memcpy(name, *path, length);
+	name[length] = '\0';
+	*path += length;
+	return true;
+}
+
+static int path_check(const char *path, struct sz_error *error)
+{
+	if (path[0] == '/')
+		return 0;
+	return sz_fail(error, -EINVAL, "%s: a path in the pool has to begin with '/'", path);
+}
+
+static int name_is_too_long(const char *path, struct sz_error *error)
+{
+	return sz_fail(error, -ENAMETOOLONG, "%s: a name can have at most %u bytes", path,
+		       NAME_BYTES - 1);
+}
+
+int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out, struct sz_error *error)
+{
+	const char *rest = path;
+	uint64_t inode = sz_fs_root(fs);
+	char name[NAME_BYTES];
+	bool too_long;
+	int result = path_check(path, error);
+
+	if (result != 0)
+		return result;
+	while (path_next(&rest, name, &too_long)) {
+		result = sz_fs_lookup(fs, inode, name, &inode);
+		if (result == -ENOENT)
+			return sz_fail(error, result,
+				       "%s: No such file or folder in the pool ('%s' is missing)",
+				       path, name);
+		if (result != 0)
+			return sz_fail(error, result, "%s: %s (at '%s')", path, strerror(-result),
+				       name);
+	}
+	if (too_long)
+		return name_is_too_long(path, error);
+	*inode_out = inode;
+	return 0;
+}
+
+int path_parent(struct sz_fs *fs, const char *path, uint64_t *parent_out, char name[NAME_BYTES],
+		struct sz_error *error)
+{
+	size_t end = strlen(path);
+	size_t start;
+	CLEANUP_FREE char *parent = NULL;
+	int result = path_check(path, error);
+
+	if (result != 0)
+		return result;
+	while (end > 1 && path[end - 1] == '/')
+		end--;
+	for (start = end; start > 0 && path[start - 1] != '/'; start--)
+		;
+	if (start == end)
+		return sz_fail(error, -EBUSY, "%s: this is the pool's root folder", path);
+	if (end - start >= NAME_BYTES)
+		return name_is_too_long(path, error);
+	memcpy(name, path + start, end - start);
+	name[end - start] = '\0';
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return sz_fail(error, -EINVAL, "%s: cannot end in '%s'; name the folder", path,
+			       name);
+	parent = strndup(path, start);
+	if (parent == NULL)
+		return sz_fail(error, -ENOMEM, "no memory");
+	return path_find(fs, parent, parent_out, error);
+}
+
+static int entry_add(void *context, const char *name, uint64_t inode, uint32_t mode_type,
+		     uint64_t next_cookie)
+{
+	struct entries *entries = context;
+
+	(void)next_cookie;
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return 0;
+	if (entries->count == entries->capacity) {
+		size_t capacity = entries->capacity == 0 ? 64 : 2 * entries->capacity;
+		struct entry *grown = realloc(entries->data, capacity * sizeof(*grown));
+
+		if (grown == NULL)
+			return -ENOMEM;
+		entries->data = grown;
+		entries->capacity = capacity;
+	}
+	entries->data[entries->count] =
+		(struct entry){ .name = strdup(name), .inode = inode, .mode_type = mode_type };
+	return entries->data[entries->count++].name == NULL ? -ENOMEM : 0;
+}
+
+static int entry_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
+}
+
+int entries_read(struct sz_fs *fs, uint64_t folder, struct entries *entries_out)
+{
+	int result;
+
+	*entries_out = (struct entries){ 0 };
+	result = sz_fs_readdir(fs, folder, 0, entry_add, entries_out);
+	if (result != 0)
+		entries_free(entries_out);
+	else if (entries_out->count > 1)
+		qsort(entries_out->data, entries_out->count, sizeof(*entries_out->data),
+		      entry_compare);
+	return result;
+}
+
+void entries_free(struct entries *entries)
+{
+	for (size_t i = 0; i < entries->count; i++)
+		free(entries->data[i].name);
+	free(entries->data);
+	*entries = (struct entries){ 0 };
+}

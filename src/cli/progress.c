@@ -1,0 +1,70 @@
+/* progress: one line on the terminal: what, how much, how fast, how long yet. */
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define REDRAW_NS 200000000ULL
+#define SECOND_NS 1000000000ULL
+
+void progress_start(struct progress *progress, const struct invocation *invocation,
+		    const char *verb)
+{
+	*progress = (struct progress){
+		.verb = verb,
+		.start_ns = sz_clock_ns(),
+		.is_shown =
+			isatty(STDERR_FILENO) == 1 && !option_is_given(invocation, OPTION_QUIET),
+	};
+}
+
+static void draw(struct progress *progress, uint64_t now_ns)
+{
+	double seconds = (double)(now_ns - progress->start_ns) / (double)SECOND_NS;
+	double rate = seconds > 0 ? (double)progress->done_bytes / seconds : 0;
+	char done[SIZE_TEXT_BYTES];
+	char total[SIZE_TEXT_BYTES];
+	char speed[SIZE_TEXT_BYTES];
+
+	size_text(progress->done_bytes, done);
+	size_text(progress->total_bytes, total);
+	size_text((uint64_t)rate, speed);
+	(void)fprintf(stderr, "\r\033[K%s: %s", progress->verb, done);
+	if (progress->total_bytes > 0)
+		(void)fprintf(stderr, " of %s (%u%%)", total,
+			      (unsigned int)(100.0 * (double)progress->done_bytes /
+					     (double)progress->total_bytes));
+	if (progress->files > 0)
+		(void)fprintf(stderr, ", %" PRIu64 " files", progress->files);
+	(void)fprintf(stderr, ", %s/s", speed);
+	if (progress->total_bytes > progress->done_bytes && rate > 0) {
+		uint64_t left =
+			(uint64_t)((double)(progress->total_bytes - progress->done_bytes) / rate);
+
+		(void)fprintf(stderr, ", %" PRIu64 ":%02u left", left / 60,
+			      (unsigned int)(left % 60));
+	}
+	(void)fflush(stderr);
+	progress->is_drawn = true;
+	progress->shown_ns = now_ns;
+}
+
+void progress_add(struct progress *progress, uint64_t bytes)
+{
+	uint64_t now_ns;
+
+	progress->done_bytes += bytes;
+	if (!progress->is_shown)
+		return;
+	now_ns = sz_clock_ns();
+	if (now_ns - progress->shown_ns >= REDRAW_NS)
+		draw(progress, now_ns);
+}
+
+void progress_clear(struct progress *progress)
+{
+	if (progress->is_drawn)
+		(void)fputs("\r\033[K", stderr);
+	progress->is_drawn = false;
+}

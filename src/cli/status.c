@@ -1,0 +1,254 @@
+/* status: the pool's state in zpool-status terms, and the damage that the store has met; as text or JSON. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#define NAME_WIDTH  24
+#define STATE_WIDTH 9
+#define TEXT_WIDTH  76U /* lines of status and action are folded here */
+
+/* What status and scrub tell, gathered before anything is printed. */
+struct report {
+	struct sz_pool_status pool;
+	struct sz_damage *damages;
+	size_t damage_count;
+	size_t damage_capacity;
+	struct {
+		uint64_t dataset;
+		uint64_t object;
+	} * errors;
+	size_t error_count;
+	size_t error_capacity;
+};
+
+static int damage_add(void *context, const struct sz_damage *damage)
+{
+	struct report *report = context;
+
+	if (report->damage_count == report->damage_capacity) {
+		size_t capacity = report->damage_capacity == 0 ? 16 : 2 * report->damage_capacity;
+		struct sz_damage *grown = realloc(report->damages, capacity * sizeof(*grown));
+
+		if (grown == NULL)
+			return -ENOMEM;
+		report->damages = grown;
+		report->damage_capacity = capacity;
+	}
+	report->damages[report->damage_count++] = *damage;
+	return 0;
+}
+
+static int error_add(void *context, uint64_t dataset, uint64_t object)
+{
+	struct report *report = context;
+
+	if (report->error_count == report->error_capacity) {
+		size_t capacity = report->error_capacity == 0 ? 16 : 2 * report->error_capacity;
+		void *grown = realloc(report->errors, capacity * sizeof(*report->errors));
+
+		if (grown == NULL)
+			return -ENOMEM;
+		report->errors = grown;
+		report->error_capacity = capacity;
+	}
+	report->errors[report->error_count].dataset = dataset;
+	report->errors[report->error_count++].object = object;
+	return 0;
+}
+
+static int report_make(struct session *session, struct report *report, struct sz_error *error)
+{
+	int result = sz_pool_status(session->pool, &report->pool, error);
+
+	if (result != 0)
+		return result;
+	result = sz_store_damage_each(session->store, damage_add, report);
+	if (result == 0 && report->pool.data_errors > 0)
+		result = sz_pool_data_error_each(session->pool, error_add, report);
+	return result == 0 ? 0 : sz_fail(error, result, "the list of errors is not to be had");
+}
+
+static void report_free(struct report *report)
+{
+	sz_pool_status_free(&report->pool);
+	free(report->damages);
+	free(report->errors);
+}
+
+/* "label: text", folded at spaces; further lines are indented, as zpool status does it. */
+static void folded_print(const char *label, const char *text)
+{
+	(void)printf("%s: ", label);
+	for (;;) {
+		size_t length = strlen(text);
+
+		if (length > TEXT_WIDTH) {
+			length = TEXT_WIDTH;
+			while (length > 0 && text[length] != ' ')
+				length--;
+		}
+		if (length == 0) /* a word that is longer than a line */
+			length = strlen(text);
+		(void)printf("%.*s\n", (int)length, text);
+		text += length;
+		text += strspn(text, " ");
+		if (*text == '\0')
+			return;
+		(void)putchar('\t');
+	}
+}
+
+static const char *scan_kind(const struct sz_scan_status *scan)
+{
+	return scan->kind == SZ_SCAN_SCRUB      ? "scrub"
+	       : scan->kind == SZ_SCAN_RESILVER ? "resilver"
+						: "none";
+}
+
+static void scan_print(const struct sz_scan_status *scan)
+{
+	char repaired[SIZE_TEXT_BYTES];
+	char issued[SIZE_TEXT_BYTES];
+	char total[SIZE_TEXT_BYTES];
+	char when[TIME_TEXT_BYTES];
+	uint64_t seconds = scan->end_wall_s - scan->start_wall_s;
+
+	size_text(scan->repaired_bytes, repaired);
+	size_text(scan->issued_bytes, issued);
+	size_text(scan->total_bytes, total);
+	if (scan->kind == SZ_SCAN_NONE) {
+		(void)puts("  scan: none requested");
+	} else if (scan->state == SZ_SCAN_RUNNING) {
+		time_text(scan->start_wall_s, when);
+		(void)printf("  scan: %s in progress since %s\n\t%s issued of %s, %s repaired\n",
+			     scan_kind(scan), when, issued, total, repaired);
+	} else if (scan->state == SZ_SCAN_CANCELED) {
+		time_text(scan->end_wall_s, when);
+		(void)printf("  scan: %s canceled on %s\n", scan_kind(scan), when);
+	} else {
+		time_text(scan->end_wall_s, when);
+		(void)printf("  scan: %s %s in %02" PRIu64 ":%02u:%02u with %" PRIu64
+			     " errors on %s\n",
+			     scan->kind == SZ_SCAN_SCRUB ? "scrub repaired" : "resilvered",
+			     repaired, seconds / 3600, (unsigned int)(seconds / 60 % 60),
+			     (unsigned int)(seconds % 60), scan->errors, when);
+	}
+}
+
+static void text_print(const struct report *report)
+{
+	const struct sz_pool_status *pool = &report->pool;
+
+	(void)printf("  pool: %s\n state: ", SZ_POOL_NAME);
+	state_print(pool->state, 0);
+	(void)putchar('\n');
+	if (pool->status_text[0] != '\0') {
+		folded_print("status", pool->status_text);
+		folded_print("action", pool->action_text);
+	}
+	scan_print(&pool->scan);
+	(void)printf("config:\n\n\t%-*s %-*s %5s %5s %5s\n", NAME_WIDTH, "NAME", STATE_WIDTH,
+		     "STATE", "READ", "WRITE", "CKSUM");
+	for (size_t i = 0; i < pool->vdev_count; i++) {
+		const struct sz_vdev_status *vdev = &pool->vdevs[i];
+		int indent = (int)(2 * vdev->depth);
+
+		(void)printf("\t%*s%-*s ", indent, "", NAME_WIDTH - indent, vdev->name);
+		state_print(vdev->state, STATE_WIDTH);
+		(void)printf(" %5" PRIu64 " %5" PRIu64 " %5" PRIu64 "%s%s\n", vdev->read_errors,
+			     vdev->write_errors, vdev->checksum_errors,
+			     vdev->note[0] != '\0' ? "  " : "", vdev->note);
+	}
+	if (report->damage_count > 0)
+		(void)puts("\ndamage in the store:\n");
+	for (size_t i = 0; i < report->damage_count; i++)
+		(void)printf("\tdevice %u: %s: %s (%" PRIu64 " sectors)\n",
+			     report->damages[i].device, report->damages[i].object,
+			     report->damages[i].text, report->damages[i].sectors);
+	if (pool->data_errors == 0)
+		(void)puts("\nerrors: No known data errors");
+	else
+		(void)printf("\nerrors: Permanent errors in %zu files or objects:\n\n",
+			     report->error_count);
+	for (size_t i = 0; i < report->error_count; i++)
+		(void)printf("\tdataset %" PRIu64 ", object %" PRIu64 "\n",
+			     report->errors[i].dataset, report->errors[i].object);
+}
+
+static json_t *scan_json(const struct sz_scan_status *scan)
+{
+	static const char *const states[] = { "idle", "running", "finished", "canceled" };
+
+	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "kind",
+			 scan_kind(scan), "state", states[scan->state], "start_wall_s",
+			 (json_int_t)scan->start_wall_s, "end_wall_s", (json_int_t)scan->end_wall_s,
+			 "examined_bytes", (json_int_t)scan->examined_bytes, "issued_bytes",
+			 (json_int_t)scan->issued_bytes, "total_bytes",
+			 (json_int_t)scan->total_bytes, "repaired_bytes",
+			 (json_int_t)scan->repaired_bytes, "errors", (json_int_t)scan->errors,
+			 "resilver_needed", scan->resilver_needed);
+}
+
+static json_t *vdev_json(const struct sz_vdev_status *vdev)
+{
+	json_t *value = json_pack(
+		"{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "name", vdev->name, "depth",
+		(int)vdev->depth, "state", vdev->state, "note", vdev->note, "read_errors",
+		(json_int_t)vdev->read_errors, "write_errors", (json_int_t)vdev->write_errors,
+		"checksum_errors", (json_int_t)vdev->checksum_errors, "size_bytes",
+		(json_int_t)vdev->size_bytes, "allocated_bytes", (json_int_t)vdev->allocated_bytes);
+
+	if (value != NULL && vdev->is_leaf)
+		(void)json_object_set_new(value, "device", json_integer(vdev->device));
+	return value;
+}
+
+static json_t *report_json(const struct report *report)
+{
+	const struct sz_pool_status *pool = &report->pool;
+	json_t *vdevs = json_array();
+	json_t *damages = json_array();
+	json_t *errors = json_array();
+
+	for (size_t i = 0; i < pool->vdev_count; i++)
+		(void)json_array_append_new(vdevs, vdev_json(&pool->vdevs[i]));
+	for (size_t i = 0; i < report->damage_count; i++)
+		(void)json_array_append_new(damages,
+					    json_pack("{s:i, s:s, s:s, s:I}", "device",
+						      (int)report->damages[i].device, "object",
+						      report->damages[i].object, "text",
+						      report->damages[i].text, "sectors",
+						      (json_int_t)report->damages[i].sectors));
+	for (size_t i = 0; i < report->error_count; i++)
+		(void)json_array_append_new(
+			errors,
+			json_pack("{s:I, s:I}", "dataset", (json_int_t)report->errors[i].dataset,
+				  "object", (json_int_t)report->errors[i].object));
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o}", "pool", SZ_POOL_NAME,
+			 "state", pool->state, "status", pool->status_text, "action",
+			 pool->action_text, "scan", scan_json(&pool->scan), "config", vdevs,
+			 "data_errors", (json_int_t)pool->data_errors, "errors", errors, "damage",
+			 damages);
+}
+
+int status_print(struct invocation *invocation, struct session *session, bool *is_intact_out,
+		 bool *is_healthy_out)
+{
+	struct report report = { 0 };
+	int result = report_make(session, &report, &invocation->error);
+
+	if (result == 0 && option_is_given(invocation, OPTION_JSON))
+		result = json_print(report_json(&report), &invocation->error);
+	else if (result == 0)
+		text_print(&report);
+	*is_intact_out =
+		report.pool.data_errors == 0 && (strcmp(report.pool.state, "ONLINE") == 0 ||
+						 strcmp(report.pool.state, "DEGRADED") == 0);
+	*is_healthy_out = *is_intact_out && report.pool.status_text[0] == '\0' &&
+			  strcmp(report.pool.state, "ONLINE") == 0 && report.damage_count == 0;
+	report_free(&report);
+	return result;
+}

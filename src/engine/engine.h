@@ -47,16 +47,34 @@ int sz_pool_create(struct sz_store *, enum sz_raid, const struct sz_property *pr
 /*
  * Imports the pool of the store's devices; missing ones leave it degraded. -ENODATA: there is no
  * pool on them · -ENXIO: too many devices are missing or damaged (the text says which); nothing is
- * written then. Waits neither for a resilver nor for anything else in the background.
+ * written then · -EUCLEAN: the pool has a leaf that is no device · -EROFS: the store is read-only, the
+ * import is not. Waits neither for a resilver nor for anything else in the background. Imported
+ * read_only, nothing is written.
  */
 int sz_pool_import(struct sz_store *, bool read_only, struct sz_pool **pool_out,
 		   struct sz_error *error) MUST_CHECK;
 
-/* Writes everything out and closes the pool (not the store). Frees it also when it fails. */
+/*
+ * Writes everything out and closes the pool (not the store). Frees it also when it fails. A suspended
+ * pool is left behind (-EIO, -ENOSPC): its I/O fails from then on, and the store may be closed.
+ */
 int sz_pool_export(struct sz_pool *, struct sz_error *error) MUST_CHECK;
 
-/* Waits until everything written so far is in a synced transaction group (and so on disk). */
+/*
+ * Waits until everything written so far is in a synced transaction group (and so on disk). Blocks
+ * while the pool is suspended.
+ */
 int sz_pool_sync(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+
+/*
+ * A pool is suspended when too many devices fail, or no device takes writes (a full disk). Every
+ * writing operation, sync and export then blocks until sz_pool_clear finds the devices working
+ * again. The function is called once for each suspension, from a thread of its own; error->code is
+ * -ENOSPC or -EIO, the text says which device and what to do. In general it prints that and ends the
+ * process by _exit: nothing that was synced is lost. It must not export the pool.
+ */
+typedef void sz_pool_suspended_fn(void *context, const struct sz_error *error);
+void sz_pool_on_suspend(struct sz_pool *, sz_pool_suspended_fn *, void *context);
 bool sz_pool_is_suspended(struct sz_pool *);
 
 /* Pool and dataset space in bytes, as df would say. */
@@ -96,7 +114,10 @@ struct sz_scan_status {
 int sz_pool_scrub_start(struct sz_pool *, struct sz_error *error) MUST_CHECK;
 int sz_pool_scrub_stop(struct sz_pool *, struct sz_error *error) MUST_CHECK;
 void sz_pool_scan_status(struct sz_pool *, struct sz_scan_status *status_out);
-/* Waits until no scrub runs and no resilver is due. progress (may be NULL) is called about 5 times a second; false ends the waiting (-EINTR). */
+/*
+ * Waits until no scrub runs and no resilver is due. progress (may be NULL) is called about 5 times a
+ * second; false ends the waiting (-EINTR). -EBADMSG: the resilver ended with errors.
+ */
 typedef bool sz_scan_progress_fn(void *context, const struct sz_scan_status *);
 int sz_pool_scan_wait(struct sz_pool *, sz_scan_progress_fn *progress, void *context,
 		      struct sz_error *error) MUST_CHECK;
@@ -139,7 +160,10 @@ int sz_pool_status(struct sz_pool *, struct sz_pool_status *status_out,
 		   struct sz_error *error) MUST_CHECK;
 void sz_pool_status_free(struct sz_pool_status *);
 
-/* The names of objects with permanent errors, as zpool status -v would list them ("<path>" or "dataset:object"). */
+/*
+ * Calls the function for each object with permanent errors, once. dataset: its object set, 0 is the
+ * pool's own; sz_fs_damaged_each turns them into paths. A value other than 0 ends it and is returned.
+ */
 typedef int sz_data_error_fn(void *context, uint64_t dataset, uint64_t object);
 int sz_pool_data_error_each(struct sz_pool *, sz_data_error_fn *, void *context) MUST_CHECK;
 

@@ -4,15 +4,19 @@
 
 #include "engine/pool_zfs.h"
 
+struct sz_watch;
+
 struct sz_pool {
 	struct sz_store *store;
 	spa_t *spa; /* a reference of ours: spa_open(…, pool) */
 	bool read_only;
+	struct sz_watch *watch;
 };
 
 /*
  * Leaf driver. A leaf's path is "/szpool/INDEX"; paths of any other form are refused. The store must
- * be set before a pool is created or imported, and stay until it is exported.
+ * be set before a pool is created or imported, and stay until it is exported. NULL: waits for the
+ * I/O that is under way; all later I/O fails, and the store may be closed.
  */
 void sz_leaf_set_store(struct sz_store *);
 void sz_leaf_path(uint32_t index, char path[32]);
@@ -20,6 +24,26 @@ void sz_leaf_path(uint32_t index, char path[32]);
 int sz_leaf_parse(const char *path, uint32_t *index_out);
 int sz_leaf_start(void);
 void sz_leaf_stop(void);
+
+/* The last write or flush that failed since the store was set. code 0: none did. */
+struct sz_leaf_failure {
+	int code; /* -errno of the device */
+	uint32_t device;
+};
+struct sz_leaf_failure sz_leaf_last_failure(void);
+
+/* Watches the pool from _start to _stop and calls what sz_pool_on_suspend set. */
+int sz_watch_start(struct sz_pool *);
+void sz_watch_exporting(struct sz_pool *); /* pool->spa is not looked at any more */
+void sz_watch_stop(struct sz_pool *);
+/* -ENOSPC or -EIO, with a text that says which device failed and what to do. */
+int sz_pool_suspended(struct sz_store *, struct sz_error *error);
+
+/* Whether a leaf that is there lacks recent writes, so that a resilver is due; guid 0: any leaf. */
+bool sz_pool_leaf_is_stale(struct sz_pool *pool, uint64_t guid);
+
+/* Before any pool is created or imported. */
+void sz_accounting_register(void);
 
 /* The properties of a new pool: pool properties and properties of the root dataset. */
 int sz_properties_make(const struct sz_property *properties, size_t count, nvlist_t **pool_out,

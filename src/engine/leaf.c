@@ -6,7 +6,10 @@
  * 1. A zio is completed exactly once, by zio_interrupt, from a worker or (without I/O) at once.
  * 2. A read never ends with ECKSUM, and damage ends with success and filler, which ZFS's own
  *    checksum finds; but with EIO for reads that ZFS does not check (REMOVAL, REBUILD).
- * 3. A leaf never opens anything but a device of the store that was set.
+ * 3. A leaf never opens anything but a device of the store that was set, and no I/O is under way
+ *    on it once it is not set any more.
+ * 4. What a failed flush covered is in the leaf's DTL, so that a resilver writes it again: ZFS itself
+ *    takes no notice of flushes that fail.
  */
 #include "engine/engine_internal.h"
 
@@ -27,9 +30,7 @@
 
 static const char path_prefix[] = "/szpool/";
 
-static struct sz_store *leaf_store;
-
-/* The queue of zios. All under queue_lock. */
+/* The queue of zios, and the store that they go to. All under queue_lock. */
 static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t queue_filled = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t queue_drained = PTHREAD_COND_INITIALIZER;
@@ -37,12 +38,33 @@ static zio_t *queue[QUEUE];
 static unsigned int queue_head;
 static unsigned int queue_length;
 static bool queue_stopping;
+static struct sz_store *leaf_store;
+static unsigned int busy; /* workers that use a device */
+static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
+static struct sz_leaf_failure last_failure;
+
 static pthread_t workers[WORKERS];
 static unsigned int worker_count;
 
 void sz_leaf_set_store(struct sz_store *store)
 {
+	(void)pthread_mutex_lock(&queue_lock);
 	leaf_store = store;
+	while (store == NULL && busy > 0)
+		(void)pthread_cond_wait(&idle, &queue_lock);
+	if (store != NULL)
+		last_failure = (struct sz_leaf_failure){ 0 };
+	(void)pthread_mutex_unlock(&queue_lock);
+}
+
+struct sz_leaf_failure sz_leaf_last_failure(void)
+{
+	struct sz_leaf_failure failure;
+
+	(void)pthread_mutex_lock(&queue_lock);
+	failure = last_failure;
+	(void)pthread_mutex_unlock(&queue_lock);
+	return failure;
 }
 
 void sz_leaf_path(uint32_t index, char path[32])
@@ -113,25 +135,64 @@ static int leaf_write(zio_t *zio, struct sz_device *device)
 	return result;
 }
 
-static void leaf_serve(zio_t *zio)
+/*
+ * What the leaf was given in the transaction group that is being written may be lost: the resilver
+ * that follows when the leaf is back writes it again. Later writes fail, which makes the DTL durable.
+ */
+static void flush_failed(vdev_t *vd)
 {
-	struct sz_device *device = zio->io_vd->vdev_tsd;
-	int result = 0;
+	spa_t *spa = vd->vdev_spa;
+	uint64_t txg = spa_syncing_txg(spa);
 
-	if (device == NULL) {
-		result = -ENXIO;
-	} else if (zio->io_type == ZIO_TYPE_FLUSH) {
+	if (spa_writeable(spa) && txg != 0 && vd->vdev_top != NULL)
+		vdev_dtl_dirty(vd, DTL_MISSING, txg, 1);
+}
+
+static int leaf_serve(zio_t *zio, struct sz_device *device)
+{
+	uint64_t sector = zio->io_offset / SZ_SECTOR_BYTES;
+	int result;
+
+	switch (zio->io_type) {
+	case ZIO_TYPE_READ:
+		return leaf_read(zio, device);
+	case ZIO_TYPE_WRITE:
+		return leaf_write(zio, device);
+	case ZIO_TYPE_TRIM:
+		return sz_device_trim(device, sector, zio->io_size / SZ_SECTOR_BYTES);
+	case ZIO_TYPE_FLUSH:
 		result = sz_device_flush(device);
-	} else if (zio->io_type == ZIO_TYPE_TRIM) {
-		result = sz_device_trim(device, zio->io_offset / SZ_SECTOR_BYTES,
-					zio->io_size / SZ_SECTOR_BYTES);
-	} else if (zio->io_type == ZIO_TYPE_READ) {
-		result = leaf_read(zio, device);
-	} else {
-		result = leaf_write(zio, device);
+		if (result != 0)
+			flush_failed(zio->io_vd);
+		return result;
+	case ZIO_TYPE_NULL:
+	case ZIO_TYPE_FREE:
+	case ZIO_TYPE_CLAIM:
+	case ZIO_TYPES:
+	default:
+		return -ENOTSUP;
 	}
+}
+
+/* The device that a zio goes to, NULL if there is none any more. Under queue_lock. */
+static struct sz_device *zio_device(const zio_t *zio)
+{
+	return leaf_store == NULL ? NULL : zio->io_vd->vdev_tsd;
+}
+
+static void failure_note(const zio_t *zio, int result)
+{
+	uint32_t index;
+
+	if (result != 0 && (zio->io_type == ZIO_TYPE_WRITE || zio->io_type == ZIO_TYPE_FLUSH) &&
+	    sz_leaf_parse(zio->io_vd->vdev_path, &index) == 0)
+		last_failure = (struct sz_leaf_failure){ .code = result, .device = index };
+}
+
+static void zio_finish(zio_t *zio, int result)
+{
 	/* EBADMSG and friends must not reach ZFS: some of its own codes share their numbers. */
-	if (result != 0 && result != -ENXIO && result != -ENOSPC)
+	if (result != 0 && result != -ENXIO && result != -ENOSPC && result != -ENOTSUP)
 		result = -EIO;
 	zio->io_error = -result;
 	zio_interrupt(zio);
@@ -141,23 +202,36 @@ static void *worker_run(void *unused)
 {
 	(void)unused;
 	(void)pthread_setname_np(pthread_self(), "sz-leaf");
+	(void)pthread_mutex_lock(&queue_lock);
 	for (;;) {
+		struct sz_device *device;
 		zio_t *zio;
+		int result = -ENXIO;
 
-		(void)pthread_mutex_lock(&queue_lock);
 		while (queue_length == 0 && !queue_stopping)
 			(void)pthread_cond_wait(&queue_filled, &queue_lock);
-		if (queue_length == 0) {
-			(void)pthread_mutex_unlock(&queue_lock);
-			return NULL;
-		}
+		if (queue_length == 0)
+			break;
 		zio = queue[queue_head];
 		queue_head = (queue_head + 1) % QUEUE;
 		if (queue_length-- == QUEUE)
 			(void)pthread_cond_broadcast(&queue_drained);
+		device = zio_device(zio);
+		if (device != NULL) {
+			busy++;
+			(void)pthread_mutex_unlock(&queue_lock);
+			result = leaf_serve(zio, device);
+			(void)pthread_mutex_lock(&queue_lock);
+			failure_note(zio, result);
+			if (--busy == 0)
+				(void)pthread_cond_broadcast(&idle);
+		}
 		(void)pthread_mutex_unlock(&queue_lock);
-		leaf_serve(zio);
+		zio_finish(zio, result);
+		(void)pthread_mutex_lock(&queue_lock);
 	}
+	(void)pthread_mutex_unlock(&queue_lock);
+	return NULL;
 }
 
 static void leaf_io_start(zio_t *zio)
@@ -184,18 +258,22 @@ static void leaf_io_done(zio_t *zio)
 static int leaf_open(vdev_t *vd, uint64_t *size, uint64_t *max_size, uint64_t *logical_ashift,
 		     uint64_t *physical_ashift)
 {
-	struct sz_device *device;
+	struct sz_device *device = NULL;
 	uint32_t index;
 
 	vd->vdev_nonrot = B_TRUE;
 	vd->vdev_has_trim = B_TRUE;
 	vd->vdev_has_securetrim = B_TRUE;
-	if (leaf_store == NULL || sz_leaf_parse(vd->vdev_path, &index) != 0 ||
-	    index >= sz_store_device_count(leaf_store)) {
+	if (sz_leaf_parse(vd->vdev_path, &index) == 0) {
+		(void)pthread_mutex_lock(&queue_lock);
+		if (leaf_store != NULL && index < sz_store_device_count(leaf_store))
+			device = sz_store_device(leaf_store, index);
+		(void)pthread_mutex_unlock(&queue_lock);
+	}
+	if (device == NULL) {
 		vd->vdev_stat.vs_aux = VDEV_AUX_BAD_LABEL;
 		return EINVAL;
 	}
-	device = sz_store_device(leaf_store, index);
 	if (sz_device_state(device) != SZ_DEVICE_ONLINE) {
 		vd->vdev_stat.vs_aux = VDEV_AUX_OPEN_FAILED;
 		return sz_device_state(device) == SZ_DEVICE_MISSING ? ENOENT : EIO;

@@ -156,6 +156,17 @@ static nvlist_t *tree_make(enum sz_raid raid, uint32_t devices)
 	return root;
 }
 
+static int export_retried(void)
+{
+	for (int i = 1;; i++) {
+		int result = spa_export(SZ_POOL_NAME, NULL, B_FALSE, B_FALSE);
+
+		if (result != EBUSY || i == EXPORT_TRIES)
+			return result;
+		(void)usleep(EXPORT_PAUSE_US);
+	}
+}
+
 static int pool_hold(struct sz_store *store, bool read_only, struct sz_pool **pool_out,
 		     struct sz_error *error)
 {
@@ -171,6 +182,13 @@ static int pool_hold(struct sz_store *store, bool read_only, struct sz_pool **po
 	}
 	pool->store = store;
 	pool->read_only = read_only;
+	result = sz_watch_start(pool);
+	if (result != 0) {
+		spa_close(pool->spa, pool_tag);
+		(void)export_retried();
+		free(pool);
+		return sz_fail(error, result, "cannot start a thread");
+	}
 	*pool_out = pool;
 	return 0;
 }
@@ -185,6 +203,17 @@ static void features_enable(nvlist_t *properties)
 	}
 }
 
+/* Of the new pool's root dataset; the pool is destroyed if that fails. */
+static int properties_set(char *name, nvlist_t *properties, struct sz_error *error)
+{
+	int result = dsl_props_set(name, ZPROP_SRC_LOCAL, properties);
+
+	if (result == 0)
+		return 0;
+	(void)spa_destroy(name);
+	return sz_fail(error, -result, "cannot set the properties: %s", zfs_text(result));
+}
+
 int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_property *properties,
 		   size_t property_count, struct sz_pool **pool_out, struct sz_error *error)
 {
@@ -195,6 +224,8 @@ int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_pr
 	char name[] = SZ_POOL_NAME;
 	int result;
 
+	if (sz_store_is_read_only(store))
+		return sz_fail(error, -EROFS, "the store is open read-only");
 	if (devices < sz_raid_min_devices(raid))
 		return sz_fail(error, -EINVAL, "this redundancy needs at least %u devices",
 			       sz_raid_min_devices(raid));
@@ -208,72 +239,108 @@ int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_pr
 	result = spa_create(name, tree, pool_properties, NULL, NULL);
 	nvlist_free(tree);
 	nvlist_free(pool_properties);
-	if (result != 0) {
-		nvlist_free(dataset_properties);
-		return sz_fail(error, -result, "cannot create the pool: %s", zfs_text(result));
-	}
-	result = dsl_props_set(name, ZPROP_SRC_LOCAL, dataset_properties);
+	if (result != 0)
+		result = sz_fail(error, -result, "cannot create the pool: %s", zfs_text(result));
+	else
+		result = properties_set(name, dataset_properties, error);
 	nvlist_free(dataset_properties);
-	if (result != 0) {
-		(void)spa_destroy(name);
-		return sz_fail(error, -result, "cannot set the properties: %s", zfs_text(result));
-	}
-	return pool_hold(store, false, pool_out, error);
+	if (result == 0)
+		result = pool_hold(store, false, pool_out, error);
+	if (result != 0)
+		sz_leaf_set_store(NULL);
+	return result;
 }
 
-/* "device 1 (missing), device 4 (no label)": what stands in the way of an import. */
-static void missing_text(struct sz_store *store, char *text, size_t size)
+static int labels_find(struct sz_store *store, struct sz_labels *labels, struct sz_error *error)
 {
-	size_t used = 0;
+	char missing[320];
+	int result = sz_labels_read(store, labels);
 
-	text[0] = '\0';
-	for (uint32_t i = 0; i < sz_store_device_count(store); i++) {
-		enum sz_device_state state = sz_device_state(sz_store_device(store, i));
-
-		if (state == SZ_DEVICE_ONLINE || size - used < sizeof(", device 4294967295"))
+	if (result != 0)
+		return sz_fail(error, result, "cannot read the devices' labels");
+	if (labels->config != NULL)
+		return sz_labels_suffice(labels, error);
+	for (uint32_t i = 0; i < labels->device_count; i++) {
+		if (labels->state[i] == SZ_LABEL_LOST)
 			continue;
-		used += (size_t)snprintf(text + used, size - used, "%sdevice %u",
-					 used > 0 ? ", " : "", i);
+		sz_labels_text(labels, missing, sizeof(missing));
+		return sz_fail(error, -ENXIO, "too many devices are missing: %s", missing);
 	}
+	return sz_fail(error, -ENODATA, "there is no pool on the store's devices");
+}
+
+/* A failed import says what could be the cause: the devices that were not there. */
+static int import_fail(const struct sz_labels *labels, int zfs_error, struct sz_error *error)
+{
+	char missing[320];
+
+	sz_labels_text(labels, missing, sizeof(missing));
+	return sz_fail(error, zfs_error == ENOMEM ? -ENOMEM : -ENXIO,
+		       "the pool cannot be opened: %s%s%s", zfs_text(zfs_error),
+		       missing[0] != '\0' ? "; missing: " : "", missing);
+}
+
+/* What this program does not open: leaves that ZFS's own configuration has and no label told of. */
+static int leaves_check(struct sz_pool *pool, struct sz_error *error)
+{
+	spa_t *spa = pool->spa;
+	uint64_t others = 0;
+
+	spa_config_enter(spa, SCL_CONFIG, FTAG, RW_READER);
+	for (vdev_t *leaf = list_head(&spa->spa_leaf_list); leaf != NULL;
+	     leaf = list_next(&spa->spa_leaf_list, leaf))
+		if (leaf->vdev_ops != &vdev_disk_ops)
+			others++;
+	spa_config_exit(spa, SCL_CONFIG, FTAG);
+	if (others == 0)
+		return 0;
+	return sz_fail(error, -EUCLEAN, "the pool has leaves that are not devices of the store");
+}
+
+static int labels_import(struct sz_store *store, const struct sz_labels *labels, bool read_only,
+			 struct sz_pool **pool_out, struct sz_error *error)
+{
+	nvlist_t *properties = fnvlist_alloc();
+	char name[] = SZ_POOL_NAME;
+	struct sz_pool *pool = NULL;
+	int result;
+
+	fnvlist_add_string(properties, zpool_prop_to_name(ZPOOL_PROP_CACHEFILE), "none");
+	if (read_only)
+		fnvlist_add_uint64(properties, zpool_prop_to_name(ZPOOL_PROP_READONLY), 1);
+	sz_leaf_set_store(store);
+	result = spa_import(name, labels->config, properties, ZFS_IMPORT_ANY_HOST);
+	nvlist_free(properties);
+	if (result != 0)
+		result = import_fail(labels, result, error);
+	else
+		result = pool_hold(store, read_only, &pool, error);
+	if (result != 0 || pool == NULL) {
+		sz_leaf_set_store(NULL);
+		return result;
+	}
+	result = leaves_check(pool, error);
+	if (result != 0) {
+		(void)!sz_pool_export(pool, NULL);
+		return result;
+	}
+	*pool_out = pool;
+	return 0;
 }
 
 int sz_pool_import(struct sz_store *store, bool read_only, struct sz_pool **pool_out,
 		   struct sz_error *error)
 {
-	nvlist_t *config = NULL;
-	nvlist_t *properties;
-	uint32_t found;
-	char missing[256];
-	char name[] = SZ_POOL_NAME;
+	struct sz_labels labels;
 	int result;
 
-	sz_leaf_set_store(store);
-	missing_text(store, missing, sizeof(missing));
-	result = sz_label_config(store, &config, &found);
-	if (result == -ENODATA && missing[0] == '\0')
-		return sz_fail(error, result, "there is no pool on the store's devices");
-	if (result == -ENODATA)
-		return sz_fail(error, -ENXIO, "no device that is left has a label; missing: %s",
-			       missing);
-	if (result != 0)
-		return sz_fail(error, result, "cannot read the devices' labels");
-	properties = fnvlist_alloc();
-	fnvlist_add_string(properties, zpool_prop_to_name(ZPOOL_PROP_CACHEFILE), "none");
-	if (read_only)
-		fnvlist_add_uint64(properties, zpool_prop_to_name(ZPOOL_PROP_READONLY), 1);
-	result = spa_import(name, config, properties, ZFS_IMPORT_ANY_HOST);
-	nvlist_free(properties);
-	nvlist_free(config);
+	if (sz_store_is_read_only(store) && !read_only)
+		return sz_fail(error, -EROFS, "the store is open read-only");
+	result = labels_find(store, &labels, error);
 	if (result == 0)
-		return pool_hold(store, read_only, pool_out, error);
-	if (missing[0] != '\0')
-		return sz_fail(
-			error, -ENXIO,
-			"the pool cannot be opened: too many devices are missing: %s (of %u); "
-			"bring their folders back",
-			missing, sz_store_device_count(store));
-	return sz_fail(error, result == ENOMEM ? -ENOMEM : -ENXIO, "the pool cannot be opened: %s",
-		       zfs_text(result));
+		result = labels_import(store, &labels, read_only, pool_out, error);
+	sz_labels_free(&labels);
+	return result;
 }
 
 bool sz_pool_is_suspended(struct sz_pool *pool)
@@ -283,26 +350,23 @@ bool sz_pool_is_suspended(struct sz_pool *pool)
 
 int sz_pool_export(struct sz_pool *pool, struct sz_error *error)
 {
-	int result = 0;
+	int result;
 
 	if (spa_suspended(pool->spa)) {
-		free(pool);
-		return sz_fail(
-			error, -EIO,
-			"the pool is suspended: a device fails; what was not synced is lost");
+		result = sz_pool_suspended(pool->store, error);
+		sz_watch_stop(pool);
+	} else {
+		sz_watch_exporting(pool);
+		spa_close(pool->spa, pool_tag);
+		result = -export_retried();
+		sz_watch_stop(pool);
+		if (result != 0)
+			(void)sz_fail(error, result, "cannot close the pool: %s",
+				      zfs_text(-result));
 	}
-	spa_close(pool->spa, pool_tag);
-	for (int i = 0; i < EXPORT_TRIES; i++) {
-		result = spa_export(SZ_POOL_NAME, NULL, B_FALSE, B_FALSE);
-		if (result != EBUSY)
-			break;
-		(void)usleep(EXPORT_PAUSE_US);
-	}
-	free(pool);
-	if (result != 0)
-		return sz_fail(error, -result, "cannot close the pool: %s", zfs_text(result));
 	sz_leaf_set_store(NULL);
-	return 0;
+	free(pool);
+	return result;
 }
 
 int sz_pool_sync(struct sz_pool *pool, struct sz_error *error)
@@ -310,7 +374,7 @@ int sz_pool_sync(struct sz_pool *pool, struct sz_error *error)
 	if (pool->read_only)
 		return 0;
 	if (spa_suspended(pool->spa))
-		return sz_fail(error, -EIO, "the pool is suspended: a device fails");
+		return sz_pool_suspended(pool->store, error);
 	txg_wait_synced(spa_get_dsl(pool->spa), 0);
 	return 0;
 }

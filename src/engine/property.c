@@ -99,9 +99,11 @@ static int add_dataset(nvlist_t *list, zfs_prop_t property, const struct sz_prop
 				       given->value, given->name);
 		break;
 	}
-	if (property == ZFS_PROP_CHECKSUM && number == ZIO_CHECKSUM_OFF)
+	if (property == ZFS_PROP_CHECKSUM &&
+	    (number == ZIO_CHECKSUM_OFF || number == ZIO_CHECKSUM_NOPARITY))
 		return sz_fail(error, -EINVAL,
-			       "checksum=off is refused: damage is found and healed by checksums");
+			       "checksum=%s is refused: damage is found and healed by checksums",
+			       given->value);
 	if (property == ZFS_PROP_RECORDSIZE &&
 	    (number < SPA_MINBLOCKSIZE || number > SPA_MAXBLOCKSIZE || !ISP2(number)))
 		return sz_fail(error, -EINVAL, "recordsize has to be a power of two, 512 to 16M");

@@ -2,23 +2,34 @@
  * scan: scrub, resilver, rebuilding lost leaves, clearing, trimming.
  *
  * A leaf that came back shows as ONLINE although its resilver has not begun; redundancy is complete
- * only when vdev_resilver_needed says so. Everything here asks it, not the leaf's state.
+ * only when no leaf's DTL misses a transaction group. Everything here asks that, not the leaf's state.
+ * (vdev_resilver_needed says no as long as the pool is imported read-only.)
  */
 #include "engine/engine_internal.h"
 
 #include <errno.h>
 #include <unistd.h>
 
-#define POLL_US 200000
+#define POLL_US    200000
+#define IDLE_POLLS 50U /* 10 s: a resilver that is due starts within two transaction groups */
 
-static bool resilver_is_needed(spa_t *spa)
+/* Whether a leaf that is there lacks what was written while it was not. */
+static bool leaf_is_stale(vdev_t *leaf)
 {
-	bool needed;
+	return leaf->vdev_state >= VDEV_STATE_DEGRADED && !vdev_dtl_empty(leaf, DTL_MISSING);
+}
 
-	spa_config_enter(spa, SCL_VDEV, FTAG, RW_READER);
-	needed = vdev_resilver_needed(spa->spa_root_vdev, NULL, NULL);
-	spa_config_exit(spa, SCL_VDEV, FTAG);
-	return needed;
+bool sz_pool_leaf_is_stale(struct sz_pool *pool, uint64_t guid)
+{
+	bool stale = false;
+
+	spa_config_enter(pool->spa, SCL_STATE, FTAG, RW_READER);
+	for (vdev_t *leaf = list_head(&pool->spa->spa_leaf_list); leaf != NULL;
+	     leaf = list_next(&pool->spa->spa_leaf_list, leaf))
+		if ((guid == 0 || leaf->vdev_guid == guid) && leaf_is_stale(leaf))
+			stale = true;
+	spa_config_exit(pool->spa, SCL_STATE, FTAG);
+	return stale;
 }
 
 static enum sz_scan_state scan_state(uint64_t state)
@@ -39,7 +50,7 @@ void sz_pool_scan_status(struct sz_pool *pool, struct sz_scan_status *status_out
 {
 	pool_scan_stat_t stat;
 
-	*status_out = (struct sz_scan_status){ .resilver_needed = resilver_is_needed(pool->spa) };
+	*status_out = (struct sz_scan_status){ .resilver_needed = sz_pool_leaf_is_stale(pool, 0) };
 	if (spa_scan_get_stats(pool->spa, &stat) != 0 || stat.pss_func == POOL_SCAN_NONE)
 		return;
 	status_out->kind = stat.pss_func == POOL_SCAN_SCRUB ? SZ_SCAN_SCRUB : SZ_SCAN_RESILVER;
@@ -78,19 +89,39 @@ int sz_pool_scrub_stop(struct sz_pool *pool, struct sz_error *error)
 	return 0;
 }
 
+/* A resilver that is due and does not start, or ended with errors and so is still due. */
+static int resilver_fail(const struct sz_scan_status *status, struct sz_error *error)
+{
+	if (status->kind == SZ_SCAN_RESILVER && status->errors > 0)
+		return sz_fail(
+			error, -EBADMSG,
+			"the resilver ended with %llu errors: data is damaged beyond repair; "
+			"'szpool status' lists it",
+			(unsigned long long)status->errors);
+	return sz_fail(error, -EIO, "a resilver is due and does not start");
+}
+
 int sz_pool_scan_wait(struct sz_pool *pool, sz_scan_progress_fn *progress, void *context,
 		      struct sz_error *error)
 {
+	unsigned int idle_polls = 0;
+
+	if (pool->read_only)
+		return sz_fail(error, -EROFS, "a scrub or resilver needs a writable pool");
 	for (;;) {
 		struct sz_scan_status status;
 
 		if (spa_suspended(pool->spa))
-			return sz_fail(error, -EIO, "the pool is suspended: a device fails");
+			return sz_pool_suspended(pool->store, error);
 		sz_pool_scan_status(pool, &status);
 		if (progress != NULL && !progress(context, &status))
 			return -EINTR;
-		if (status.state != SZ_SCAN_RUNNING && !status.resilver_needed)
+		if (status.state == SZ_SCAN_RUNNING)
+			idle_polls = 0;
+		else if (!status.resilver_needed)
 			break;
+		else if (++idle_polls > IDLE_POLLS)
+			return resilver_fail(&status, error);
 		/* A resilver that is due starts with a transaction group. */
 		if (status.state != SZ_SCAN_RUNNING)
 			txg_wait_synced(spa_get_dsl(pool->spa), 0);

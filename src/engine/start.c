@@ -20,6 +20,9 @@ __attribute__((visibility("default"))) const char *malloc_conf =
 	"thp:always,metadata_thp:always,dirty_decay_ms:10000,muzzy_decay_ms:0,retain:true,narenas:2,"
 	"percpu_arena:disabled,oversize_threshold:0";
 
+/* In no header; zdb declares it like this. */
+extern boolean_t spa_mode_readable_spacemaps;
+
 int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 {
 	int result;
@@ -37,9 +40,14 @@ int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 	spa_config_path = strdup("/nonexistent/zpool.cache");
 	if (spa_config_path == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
+	/* Buffers in one piece: the devices take no others, and a page is a malloc of its own. */
+	zfs_abd_scatter_enabled = 0;
+	/* Also when a pool is imported read-only: or a resilver that is due would be hidden. */
+	spa_mode_readable_spacemaps = B_TRUE;
 	kernel_init(SPA_MODE_READ | SPA_MODE_WRITE);
 	zfs_flags = 0; /* debug checks of every block */
 	zfs_dirty_data_max = memory_bytes / 8;
+	sz_accounting_register();
 	result = sz_leaf_start();
 	if (result != 0)
 		return sz_fail(error, result, "cannot start worker threads");

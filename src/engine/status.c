@@ -54,7 +54,7 @@ static const char *aux_note(uint64_t aux)
 	}
 }
 
-static void vdev_fill(struct sz_pool *pool, nvlist_t *config, uint32_t depth,
+static void vdev_fill(struct sz_pool *pool, nvlist_t *config, uint32_t depth, bool is_resilvering,
 		      struct sz_vdev_status *out)
 {
 	const char *type = "";
@@ -64,7 +64,9 @@ static void vdev_fill(struct sz_pool *pool, nvlist_t *config, uint32_t depth,
 	vdev_stat_t stat = { 0 };
 	uint64_t id = 0;
 	uint64_t parity = 0;
+	uint64_t leaf_guid = 0;
 
+	(void)nvlist_lookup_uint64(config, ZPOOL_CONFIG_GUID, &leaf_guid);
 	(void)nvlist_lookup_string(config, ZPOOL_CONFIG_TYPE, &type);
 	(void)nvlist_lookup_string(config, ZPOOL_CONFIG_PATH, &path);
 	(void)nvlist_lookup_uint64(config, ZPOOL_CONFIG_ID, &id);
@@ -94,6 +96,9 @@ static void vdev_fill(struct sz_pool *pool, nvlist_t *config, uint32_t depth,
 		       state_name(stat.vs_state, stat.vs_aux));
 	if (stat.vs_state != VDEV_STATE_HEALTHY)
 		(void)snprintf(out->note, sizeof(out->note), "%s", aux_note(stat.vs_aux));
+	if (out->is_leaf && leaf_guid != 0 && sz_pool_leaf_is_stale(pool, leaf_guid))
+		(void)snprintf(out->note, sizeof(out->note), "%s",
+			       is_resilvering ? "resilvering" : "resilver due");
 	if (out->is_leaf && out->device < sz_store_device_count(pool->store) &&
 	    sz_device_state(sz_store_device(pool->store, out->device)) == SZ_DEVICE_MISSING)
 		(void)snprintf(out->note, sizeof(out->note), "its folder is missing");
@@ -107,6 +112,8 @@ static int tree_walk(struct sz_pool *pool, nvlist_t *tree, struct sz_pool_status
 		uint32_t depth;
 	} stack[VDEVS_MAX];
 	uint32_t height = 0;
+	bool is_resilvering = !pool->read_only && status->scan.kind == SZ_SCAN_RESILVER &&
+			      status->scan.state == SZ_SCAN_RUNNING;
 
 	status->vdevs = calloc(VDEVS_MAX, sizeof(*status->vdevs));
 	if (status->vdevs == NULL)
@@ -119,7 +126,8 @@ static int tree_walk(struct sz_pool *pool, nvlist_t *tree, struct sz_pool_status
 		nvlist_t **children;
 		uint_t count;
 
-		vdev_fill(pool, config, depth, &status->vdevs[status->vdev_count++]);
+		vdev_fill(pool, config, depth, is_resilvering,
+			  &status->vdevs[status->vdev_count++]);
 		if (nvlist_lookup_nvlist_array(config, ZPOOL_CONFIG_CHILDREN, &children, &count) !=
 		    0)
 			continue;
@@ -168,6 +176,14 @@ static void advise(struct sz_pool_status *status)
 	(void)snprintf(status->action_text, sizeof(status->action_text), "%s", action);
 }
 
+static int error_count(void *context, uint64_t dataset, uint64_t object)
+{
+	(void)dataset;
+	(void)object;
+	(*(uint64_t *)context)++;
+	return 0;
+}
+
 int sz_pool_status(struct sz_pool *pool, struct sz_pool_status *status_out, struct sz_error *error)
 {
 	nvlist_t *config = NULL;
@@ -179,7 +195,9 @@ int sz_pool_status(struct sz_pool *pool, struct sz_pool_status *status_out, stru
 		return sz_fail(error, result == 0 ? -EIO : -result,
 			       "the pool's state is not to be had");
 	sz_pool_scan_status(pool, &status_out->scan);
-	status_out->data_errors = spa_approx_errlog_size(pool->spa);
+	result = sz_pool_data_error_each(pool, error_count, &status_out->data_errors);
+	if (result != 0)
+		status_out->data_errors = MAX(1, spa_approx_errlog_size(pool->spa));
 	result = nvlist_lookup_nvlist(config, ZPOOL_CONFIG_VDEV_TREE, &tree);
 	if (result == 0)
 		result = -tree_walk(pool, tree, status_out);
@@ -196,32 +214,4 @@ void sz_pool_status_free(struct sz_pool_status *status)
 {
 	free(status->vdevs);
 	status->vdevs = NULL;
-}
-
-int sz_pool_data_error_each(struct sz_pool *pool, sz_data_error_fn *function, void *context)
-{
-	uint64_t room = spa_approx_errlog_size(pool->spa) + 64;
-	uint64_t left = room;
-	uint64_t last_dataset = 0;
-	uint64_t last_object = 0;
-	CLEANUP_FREE zbookmark_phys_t *errors = calloc(room, sizeof(*errors));
-
-	if (errors == NULL)
-		return -ENOMEM;
-	/* Filled from the end; left becomes the number of entries that stayed free. */
-	if (spa_get_errlog(pool->spa, errors, &left) != 0)
-		return -EIO;
-	for (uint64_t i = left; i < room; i++) {
-		int result;
-
-		if (i > left && errors[i].zb_objset == last_dataset &&
-		    errors[i].zb_object == last_object)
-			continue;
-		last_dataset = errors[i].zb_objset;
-		last_object = errors[i].zb_object;
-		result = function(context, last_dataset, last_object);
-		if (result != 0)
-			return result;
-	}
-	return 0;
 }

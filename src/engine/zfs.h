@@ -17,6 +17,7 @@
 #include <sys/abd.h>
 #include <sys/arc.h>
 #include <sys/arc_impl.h>
+#include <sys/dbuf.h>
 #include <sys/dmu.h>
 #include <sys/dmu_objset.h>
 #include <sys/dmu_tx.h>

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <time.h>
 
 static char fs_tag[] = "fs";
 
@@ -44,37 +45,6 @@ int tx_begin(dmu_tx_t *tx)
 	return fs_error(result);
 }
 
-/*
- * ZFS asks for every changed dnode whose space it is. No bonus: the owners did not change. The
- * attributes that are needed stand at fixed places, first in every layout.
- */
-int accounting_info(dmu_object_type_t type, const void *bonus, zfs_file_info_t *info_out)
-{
-	const sa_hdr_phys_t *header = bonus;
-	const char *data;
-	uint64_t flags;
-
-	if (type != DMU_OT_SA)
-		return ENOENT;
-	info_out->zfi_project = ZFS_DEFAULT_PROJID;
-	if (bonus == NULL)
-		return EEXIST;
-	if (header->sa_magic != SA_MAGIC) { /* a new file, not filled in yet */
-		info_out->zfi_user = 0;
-		info_out->zfi_group = 0;
-		info_out->zfi_generation = 0;
-		return 0;
-	}
-	data = (const char *)bonus + SA_HDR_SIZE(header);
-	memcpy(&info_out->zfi_user, data + SA_UID_OFFSET, 8);
-	memcpy(&info_out->zfi_group, data + SA_GID_OFFSET, 8);
-	memcpy(&info_out->zfi_generation, data + SA_GEN_OFFSET, 8);
-	memcpy(&flags, data + SA_FLAGS_OFFSET, 8);
-	if ((flags & ZFS_PROJID) != 0)
-		memcpy(&info_out->zfi_project, data + SA_PROJID_OFFSET, 8);
-	return 0;
-}
-
 static void dataset_name(const char *dataset, char name[ZFS_MAX_DATASET_NAME_LEN])
 {
 	if (dataset == NULL)
@@ -83,9 +53,21 @@ static void dataset_name(const char *dataset, char name[ZFS_MAX_DATASET_NAME_LEN
 		(void)snprintf(name, ZFS_MAX_DATASET_NAME_LEN, "%s/%s", SZ_POOL_NAME, dataset);
 }
 
-static void accounting_register(void)
+/*
+ * ZFS upgrades a dataset's accounting in the background when it is owned; a new pool's root dataset
+ * always needs that. The thread keeps the dataset for a moment longer than dmu_objset_disown waits,
+ * which then aborts: it is waited for here.
+ */
+static void objset_disown(objset_t *os)
 {
-	dmu_objset_register_type(DMU_OST_ZFS, accounting_info);
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	mutex_enter(&os->os_upgrade_lock);
+	os->os_upgrade_exit = B_TRUE;
+	mutex_exit(&os->os_upgrade_lock);
+	while (zfs_refcount_count(&dmu_objset_ds(os)->ds_longholds) > 1)
+		(void)nanosleep(&pause, NULL);
+	dmu_objset_disown(os, B_FALSE, fs_tag);
 }
 
 /* The master node, the delete queue and the root folder, in one transaction. */
@@ -138,7 +120,6 @@ int sz_fs_format(struct sz_pool *pool, const char *dataset, uint32_t uid, uint32
 	int result;
 
 	(void)pool;
-	accounting_register();
 	dataset_name(dataset, name);
 	result = dmu_objset_own(name, DMU_OST_ZFS, B_FALSE, B_FALSE, fs_tag, &os);
 	if (result != 0)
@@ -147,7 +128,7 @@ int sz_fs_format(struct sz_pool *pool, const char *dataset, uint32_t uid, uint32
 		result = sz_fail(error, -EEXIST, "%s is a file system already", name);
 	else
 		result = format_in(os, uid, gid);
-	dmu_objset_disown(os, B_FALSE, fs_tag);
+	objset_disown(os);
 	if (result != 0 && result != -EEXIST)
 		return sz_fail(error, result, "cannot make a file system of %s", name);
 	return result;
@@ -196,7 +177,6 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 
 	if (fs == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
-	accounting_register();
 	fs->pool = pool;
 	fs->read_only = read_only || sz_pool_is_read_only(pool);
 	dataset_name(dataset, fs->name);
@@ -214,7 +194,7 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 			"and export it once",
 			fs->name);
 	if (result != 0) {
-		dmu_objset_disown(fs->os, B_FALSE, fs_tag);
+		objset_disown(fs->os);
 		free(fs);
 		return result;
 	}
@@ -232,7 +212,7 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 void sz_fs_close(struct sz_fs *fs)
 {
 	inode_table_fini(fs);
-	dmu_objset_disown(fs->os, B_FALSE, fs_tag);
+	objset_disown(fs->os);
 	free(fs);
 }
 

@@ -98,7 +98,4 @@ int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end) MUST_CHEC
 void unlinked_free(struct sz_fs *fs, struct inode *inode);
 int unlinked_drain(struct sz_fs *fs) MUST_CHECK;
 
-/* accounting: which user, group and project an object's space belongs to. */
-int accounting_info(dmu_object_type_t type, const void *bonus, zfs_file_info_t *info_out);
-
 #endif

@@ -74,4 +74,4 @@ ok "read with a device lost and one damaged" cat_is_equal
 ok "scrub rebuilds and repairs" run scrub store
 ok "a second scrub finds nothing to repair" scrub_is_clean
 rm store/0 store/1 store/2
-fails "three devices lost" 6 "too many devices are missing: device 0, device 1, device 2" run status store
+fails "three devices lost" 6 "too many devices are missing: device 0 (its folder is missing), device 1" run status store

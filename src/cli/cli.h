@@ -7,6 +7,8 @@
 #ifndef SZ_CLI_CLI_H
 #define SZ_CLI_CLI_H
 
+#include <bsd/sys/tree.h>
+
 #include "fs/fs.h"
 
 /* Published in szpool(1); their meanings stand in main.c. */
@@ -65,7 +67,7 @@ struct options {
 	const char *new_passphrase_command;
 	const char *device_dirs[SZ_DEVICES_MAX + 1]; /* up to the first NULL */
 	size_t device_dir_count;
-	struct sz_property *properties; /* the names are copies */
+	struct sz_property *properties; /* the texts are argv's */
 	size_t property_count;
 };
 
@@ -183,6 +185,8 @@ void interrupt_stop(void);
 int interrupt_signal(void); /* its number; 0: none came */
 /* -EINTR with a text once a signal came. */
 int interrupt_check(struct sz_error *error) MUST_CHECK;
+/* The error's text becomes what a command that was interrupted leaves. Returns -EINTR. */
+int interrupt_tell(struct sz_error *error, const char *what_now);
 /* As sz_read, but a signal ends it: -EINTR. */
 int interrupt_read(int fd, void *buffer, size_t length, size_t *done_out) MUST_CHECK;
 
@@ -211,13 +215,44 @@ struct entries {
 int entries_read(struct sz_fs *fs, uint64_t folder, struct entries *entries_out) MUST_CHECK;
 void entries_free(struct entries *entries);
 
-/* Copies a file or tree into the pool's folder under a name, and out of it to a path. */
-int tree_put(struct sz_fs *fs, const char *source, uint64_t folder, const char *name,
-	     struct sz_error *error) MUST_CHECK;
-int tree_get(struct sz_fs *fs, uint64_t inode, const char *target,
-	     struct sz_error *error) MUST_CHECK;
-/* Writes a file's content to a descriptor. */
-int file_out(struct sz_fs *fs, uint64_t inode, int fd, struct sz_error *error) MUST_CHECK;
+/* Walks a tree in the pool. */
+enum walk_event {
+	WALK_ENTRY, /* no folder */
+	WALK_ENTER, /* a folder, before its entries */
+	WALK_LEAVE, /* a folder, after them */
+};
+struct walk_step {
+	enum walk_event event;
+	uint64_t parent;
+	uint64_t inode;
+	const char *name; /* NULL: the root's */
+	const char *path; /* the root's, and the names below it */
+	bool is_root;     /* of the tree that is walked */
+};
+struct walk;
+/* path: what the root is to be called; it may be a path outside of the pool. */
+int walk_open(struct sz_fs *fs, uint64_t parent, uint64_t root, uint32_t root_type,
+	      const char *path, struct walk **walk_out) MUST_CHECK;
+/* *step_out: valid until the next call; NULL at the end. After an error it may be called on. */
+int walk_next(struct walk *walk, const struct walk_step **step_out) MUST_CHECK;
+void walk_skip(struct walk *walk); /* the folder that was just entered is neither read nor left */
+void walk_close(struct walk *walk);
+
+/* Where the first name of each inode with several names went. */
+struct link {
+	dev_t device;
+	ino_t inode;
+	uint64_t to;
+	char *path; /* NULL: to says it */
+	RB_ENTRY(link) node;
+};
+RB_HEAD(link_tree, link);
+struct link *links_find(struct link_tree *links, dev_t device, ino_t inode);
+int links_add(struct link_tree *links, dev_t device, ino_t inode, uint64_t to,
+	      const char *path) MUST_CHECK;
+void links_free(struct link_tree *links);
+
+#define PIECE_BYTES     (4U << 20) /* of content, copied at a time: some records */
 
 /* Output for people. */
 #define SIZE_TEXT_BYTES 16U
@@ -230,6 +265,11 @@ void state_print(const char *state, int width);
 void name_print(const char *name);
 /* The same in place, for messages. */
 void text_make_printable(char *text);
+
+/* Copies what operands 1 to the last but one name. file_out: one file's content to a descriptor. */
+int file_out(struct sz_fs *fs, uint64_t inode, int fd, struct sz_error *error) MUST_CHECK;
+/* The last name of a path whose slashes at the end are cut off. */
+const char *last_name(char *path);
 
 /* Output for programs. A json_t, freed by it, goes to standard output with a newline. */
 struct json_t;

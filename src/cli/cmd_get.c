@@ -1,51 +1,442 @@
-/* get: files and trees out of the pool. */
+/*
+ * get: files and trees out of the pool, with all that put stores.
+ *
+ * Invariants
+ * 1. A target is the old file or the complete new one: content goes to a temporary name beside it,
+ *    which is renamed when all is done, and removed when that fails or is interrupted.
+ * 2. What is damaged in the pool or cannot be made on this side is named, left out, and makes the
+ *    exit code 6 or 1; the rest goes on. A full disk ends the command.
+ */
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
-static const char *last_name(char *path)
-{
-	size_t length = strlen(path);
-	const char *slash;
+#define XATTR_BYTES 65536U  /* XATTR_LIST_MAX, XATTR_SIZE_MAX */
+#define HOLE_BYTES  4096U   /* a run of zeros as long, and aligned, becomes a hole */
+#define SEEK_FROM   131072U /* a smaller file is read as a whole; its holes are zeros then */
 
-	while (length > 1 && path[length - 1] == '/')
-		path[--length] = '\0';
-	slash = strrchr(path, '/');
-	return slash == NULL || slash[1] == '\0' ? path : slash + 1;
+struct get {
+	struct invocation *invocation;
+	struct sz_fs *fs;
+	struct sz_error *error;
+	struct link_tree links;
+	struct progress progress;
+	uint64_t left_out;
+	uint64_t damaged;
+	uint64_t attributes_lost;
+	char attribute_lost[NAME_BYTES + 64]; /* the first, with the reason */
+	char temporary[40];                   /* the name that content has before it is complete */
+	char *piece;                          /* PIECE_BYTES */
+	char *names;                          /* XATTR_BYTES */
+	char *value;                          /* XATTR_BYTES */
+};
+
+/* Ends the command if going on makes no sense; else 0. */
+static int leave_out(struct get *get, const char *path, int result)
+{
+	CLEANUP_FREE char *shown = strdup(path);
+
+	switch (result) {
+	case -EINTR:
+		return result;
+	case -ENOSPC:
+	case -EDQUOT:
+	case -EROFS:
+	case -ENOMEM:
+	case -EIO:
+		return sz_fail(get->error, result, "%s: %s", path, strerror(-result));
+	default:
+		break;
+	}
+	progress_clear(&get->progress);
+	if (shown != NULL)
+		text_make_printable(shown);
+	(void)fprintf(stderr, "szpool: %s: left out: %s\n", shown != NULL ? shown : "?",
+		      result == -EBADMSG ? "it is damaged in the pool" : strerror(-result));
+	if (result == -EBADMSG)
+		get->damaged++;
+	get->left_out++;
+	return 0;
 }
 
-static int get_one(struct sz_fs *fs, char *path, const char *target, struct sz_error *error)
+/* Writes what is not zeros; the rest stays a hole. */
+static int sparse_write(int fd, const char *data, size_t length, uint64_t offset)
+{
+	static const char zeros[HOLE_BYTES];
+	size_t start = 0; /* of the run that is to be written */
+	int result = 0;
+
+	for (size_t at = 0; result == 0 && at < length; at += HOLE_BYTES) {
+		bool is_zero =
+			length - at >= HOLE_BYTES && memcmp(data + at, zeros, HOLE_BYTES) == 0;
+
+		if (is_zero && at > start)
+			result = sz_pwrite(fd, data + start, at - start, offset + start);
+		if (is_zero)
+			start = at + HOLE_BYTES;
+	}
+	if (result == 0 && start < length)
+		result = sz_pwrite(fd, data + start, length - start, offset + start);
+	return result;
+}
+
+static int range_get(struct get *get, uint64_t inode, int fd, uint64_t *offset, uint64_t end)
+{
+	size_t done = PIECE_BYTES;
+	int result = 0;
+
+	while (result == 0 && *offset < end && done > 0) {
+		size_t wanted = end - *offset < PIECE_BYTES ? (size_t)(end - *offset) : PIECE_BYTES;
+
+		result = sz_fs_read(get->fs, inode, get->piece, wanted, *offset, &done);
+		if (result == 0)
+			result = sparse_write(fd, get->piece, done, *offset);
+		*offset += done;
+		progress_add(&get->progress, done);
+		if (result == 0)
+			result = interrupt_check(get->error);
+	}
+	return result;
+}
+
+static int content_get(struct get *get, uint64_t inode, uint64_t size, int fd)
+{
+	uint64_t offset = 0;
+	int result = 0;
+
+	while (result == 0 && offset < size) {
+		uint64_t data = offset;
+		uint64_t hole = size;
+
+		if (size > SEEK_FROM) {
+			result = sz_fs_seek(get->fs, inode, SEEK_DATA, offset, &data);
+			if (result == -ENXIO) { /* a hole up to the end */
+				result = 0;
+				break;
+			}
+			if (result == 0)
+				result = sz_fs_seek(get->fs, inode, SEEK_HOLE, data, &hole);
+		}
+		progress_add(&get->progress, data - offset);
+		offset = data;
+		if (result == 0)
+			result = range_get(get, inode, fd, &offset, hole);
+	}
+	if (result == 0 && ftruncate(fd, (off_t)size) != 0)
+		result = -errno;
+	return result;
+}
+
+static void xattrs_get(struct get *get, uint64_t inode, const char *target)
+{
+	size_t length = 0;
+
+	if (sz_fs_listxattr(get->fs, inode, get->names, XATTR_BYTES, &length) != 0)
+		return;
+	for (size_t at = 0; at < length; at += strlen(get->names + at) + 1) {
+		const char *name = get->names + at;
+		size_t size = 0;
+		int result = sz_fs_getxattr(get->fs, inode, name, get->value, XATTR_BYTES, &size);
+
+		if (result == 0 && lsetxattr(target, name, get->value, size, 0) != 0)
+			result = -errno;
+		if (result != 0 && get->attributes_lost++ == 0)
+			(void)snprintf(get->attribute_lost, sizeof(get->attribute_lost), "%s: %s",
+				       name, strerror(-result));
+	}
+}
+
+/*
+ * Owner, extended attributes, mode, times, in this order: a change of owner clears set-user-ID and
+ * capabilities, and extended attributes need a file that may be written. Who is not root gets the
+ * files as his own, without set-user-ID bits that would stand for another owner.
+ */
+static int attributes_get(struct get *get, uint64_t inode, const struct stat *stat,
+			  const char *target)
+{
+	const struct timespec times[2] = { stat->st_atim, stat->st_mtim };
+	mode_t mode = stat->st_mode & 07777U;
+
+	if (geteuid() == 0) {
+		if (lchown(target, stat->st_uid, stat->st_gid) != 0)
+			return -errno;
+	} else if (stat->st_uid != geteuid() || stat->st_gid != getegid()) {
+		mode &= ~(mode_t)(S_ISUID | S_ISGID);
+	}
+	xattrs_get(get, inode, target);
+	if (!S_ISLNK(stat->st_mode) && chmod(target, mode) != 0)
+		return -errno;
+	return utimensat(AT_FDCWD, target, times, AT_SYMLINK_NOFOLLOW) != 0 ? -errno : 0;
+}
+
+/* Makes the entry under a temporary name. */
+static int entry_make(struct get *get, uint64_t inode, const struct stat *stat, const char *target)
+{
+	char link[4096]; /* PATH_MAX */
+	int result = 0;
+
+	if (S_ISREG(stat->st_mode)) {
+		CLEANUP_FD int fd = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+		return fd < 0 ? -errno : content_get(get, inode, (uint64_t)stat->st_size, fd);
+	}
+	if (S_ISLNK(stat->st_mode)) {
+		result = sz_fs_readlink(get->fs, inode, link, sizeof(link));
+		return result == 0 && symlink(link, target) != 0 ? -errno : result;
+	}
+	return mknod(target, stat->st_mode & (S_IFMT | 0600U), stat->st_rdev) != 0 ? -errno : 0;
+}
+
+/* The temporary name beside target. */
+static char *temporary_path(const struct get *get, const char *target)
+{
+	const char *slash = strrchr(target, '/');
+	char *path;
+
+	if (slash == NULL)
+		return strdup(get->temporary);
+	return asprintf(&path, "%.*s/%s", (int)(slash - target), target, get->temporary) < 0 ? NULL
+											     : path;
+}
+
+static int entry_get(struct get *get, uint64_t inode, const char *target)
+{
+	CLEANUP_FREE char *temporary = temporary_path(get, target);
+	const struct link *first = NULL;
+	struct stat stat;
+	int result = sz_fs_getattr(get->fs, inode, &stat);
+
+	if (temporary == NULL)
+		return -ENOMEM;
+	if (result != 0)
+		return result;
+	get->progress.files++;
+	if (stat.st_nlink > 1)
+		first = links_find(&get->links, 0, inode);
+	if (first != NULL)
+		result = linkat(AT_FDCWD, first->path, AT_FDCWD, temporary, 0) != 0 ? -errno : 0;
+	else
+		result = entry_make(get, inode, &stat, temporary);
+	if (result == -EPERM && (S_ISCHR(stat.st_mode) || S_ISBLK(stat.st_mode))) {
+		progress_clear(&get->progress);
+		sz_warn("%s: a device, which only root may make", target);
+		return 0;
+	}
+	if (result == 0 && first == NULL)
+		result = attributes_get(get, inode, &stat, temporary);
+	if (result == 0 && rename(temporary, target) != 0)
+		result = -errno;
+	/* Also after success: renaming a name of the same file over another does nothing. */
+	if (result != 0 || first != NULL)
+		(void)unlink(temporary);
+	if (result == 0 && stat.st_nlink > 1 && first == NULL)
+		result = links_add(&get->links, 0, inode, inode, target);
+	return result;
+}
+
+/* A folder that is there already is used, if it is one: below the top a link would lead elsewhere. */
+static int folder_get(const char *target, bool is_root)
+{
+	struct stat existing;
+
+	if (mkdir(target, 0700) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if ((is_root ? stat(target, &existing) : lstat(target, &existing)) != 0)
+		return -errno;
+	return S_ISDIR(existing.st_mode) ? 0 : -ENOTDIR;
+}
+
+static int folder_finish(struct get *get, uint64_t inode, const char *target)
+{
+	struct stat stat;
+	int result = sz_fs_getattr(get->fs, inode, &stat);
+
+	return result == 0 ? attributes_get(get, inode, &stat, target) : result;
+}
+
+static int step_get(struct get *get, struct walk *walk, const struct walk_step *step,
+		    bool keep_root)
+{
+	int result = 0;
+
+	switch (step->event) {
+	case WALK_ENTER:
+		result = folder_get(step->path, step->is_root);
+		if (result != 0)
+			walk_skip(walk);
+		break;
+	case WALK_LEAVE:
+		if (!step->is_root || !keep_root)
+			result = folder_finish(get, step->inode, step->path);
+		break;
+	case WALK_ENTRY:
+	default:
+		result = entry_get(get, step->inode, step->path);
+		break;
+	}
+	return result == 0 ? 0 : leave_out(get, step->path, result);
+}
+
+/* keep_root: the target's own attributes stay, for it was there and only gets the pool's root folder. */
+static int tree_get(struct get *get, uint64_t inode, uint32_t mode_type, const char *target,
+		    bool keep_root)
+{
+	const struct walk_step *step;
+	struct walk *walk;
+	int result = walk_open(get->fs, 0, inode, mode_type, target, &walk);
+
+	if (result != 0)
+		return sz_fail(get->error, result, "no memory");
+	do {
+		result = walk_next(walk, &step);
+		if (result != 0)
+			result = leave_out(get, "a folder", result);
+		else if (step == NULL)
+			break;
+		else
+			result = interrupt_check(get->error);
+		if (result == 0 && step != NULL)
+			result = step_get(get, walk, step, keep_root);
+	} while (result == 0);
+	walk_close(walk);
+	return result;
+}
+
+int file_out(struct sz_fs *fs, uint64_t inode, int fd, struct sz_error *error)
+{
+	CLEANUP_FREE char *buffer = malloc(PIECE_BYTES);
+	uint64_t offset = 0;
+	size_t done = PIECE_BYTES;
+	int result = buffer == NULL ? -ENOMEM : 0;
+
+	while (result == 0 && done == PIECE_BYTES) {
+		result = sz_fs_read(fs, inode, buffer, PIECE_BYTES, offset, &done);
+		if (result != 0)
+			break;
+		result = sz_write(fd, buffer, done);
+		if (result != 0)
+			return sz_fail(error, result, "standard output: %s", strerror(-result));
+		result = interrupt_check(error);
+		offset += done;
+	}
+	if (result == -EBADMSG)
+		return sz_fail(error, result, "its content is damaged from byte %" PRIu64 " on",
+			       offset);
+	return result == 0 || result == -EINTR ? result
+					       : sz_fail(error, result, "%s", strerror(-result));
+}
+
+/* Where a path goes: into target if that is a folder, else to it. */
+static int path_get(struct get *get, char *path, const char *target)
 {
 	CLEANUP_FREE char *to = NULL;
-	struct stat stat_to;
+	struct stat existing;
+	struct stat stat_of;
 	uint64_t inode;
-	int result = path_find(fs, path, &inode, error);
+	bool is_folder = stat(target, &existing) == 0 && S_ISDIR(existing.st_mode);
+	int result = path_find(get->fs, path, &inode, get->error);
 
 	if (result != 0)
 		return result;
-	if (strcmp(target, "-") == 0)
-		return file_out(fs, inode, STDOUT_FILENO, error);
-	if (stat(target, &stat_to) == 0 && S_ISDIR(stat_to.st_mode) && inode != sz_fs_root(fs)) {
-		if (asprintf(&to, "%s/%s", target, last_name(path)) < 0)
-			return sz_fail(error, -ENOMEM, "no memory");
-	} else {
-		to = strdup(target);
+	result = sz_fs_getattr(get->fs, inode, &stat_of);
+	if (result != 0)
+		return sz_fail(get->error, result, "%s: %s", path, strerror(-result));
+	if (strcmp(target, "-") == 0) {
+		result = file_out(get->fs, inode, STDOUT_FILENO, get->error);
+		return result == 0 ? 0 : sz_fail(get->error, result, "%s", path);
 	}
-	return to == NULL ? sz_fail(error, -ENOMEM, "no memory") : tree_get(fs, inode, to, error);
+	if (get->invocation->count > 3 && !is_folder)
+		return sz_fail(get->error, -ENOTDIR,
+			       "%s: is no folder; several paths need one that exists", target);
+	if (is_folder && inode != sz_fs_root(get->fs))
+		to = path_join(target, last_name(path));
+	else
+		to = strdup(target);
+	if (to == NULL)
+		return sz_fail(get->error, -ENOMEM, "no memory");
+	return tree_get(get, inode, stat_of.st_mode, to, is_folder && inode == sz_fs_root(get->fs));
+}
+
+/* How much there is to do, for the progress line alone. */
+static void total_count(struct get *get)
+{
+	struct invocation *invocation = get->invocation;
+
+	for (int i = 1; get->progress.is_shown && i < invocation->count - 1; i++) {
+		struct sz_error ignored = { 0 };
+		const struct walk_step *step;
+		struct walk *walk;
+		struct stat stat;
+		uint64_t inode;
+
+		if (path_find(get->fs, invocation->operands[i], &inode, &ignored) != 0 ||
+		    sz_fs_getattr(get->fs, inode, &stat) != 0 ||
+		    walk_open(get->fs, 0, inode, stat.st_mode, "", &walk) != 0)
+			continue;
+		while (walk_next(walk, &step) == 0 && step != NULL && interrupt_signal() == 0)
+			if (step->event == WALK_ENTRY &&
+			    sz_fs_getattr(get->fs, step->inode, &stat) == 0 &&
+			    S_ISREG(stat.st_mode))
+				get->progress.total_bytes += (uint64_t)stat.st_size;
+		walk_close(walk);
+	}
+}
+
+/* What is to be said at the end of a command that went through. */
+static int conclude(struct get *get)
+{
+	if (get->attributes_lost > 0)
+		sz_warn("%ju extended attributes could not be set; the first: %s",
+			(uintmax_t)get->attributes_lost, get->attribute_lost);
+	if (get->left_out == 0)
+		return 0;
+	return sz_fail(get->error, get->damaged > 0 ? -EBADMSG : -EPERM,
+		       "left out (see above): %ju; the rest is there", (uintmax_t)get->left_out);
 }
 
 int cmd_get(struct invocation *invocation)
 {
 	struct session session;
+	CLEANUP_FREE char *piece = malloc(PIECE_BYTES);
+	CLEANUP_FREE char *names = malloc(XATTR_BYTES);
+	CLEANUP_FREE char *value = malloc(XATTR_BYTES);
+	struct get get = { .invocation = invocation,
+			   .error = &invocation->error,
+			   .piece = piece,
+			   .names = names,
+			   .value = value };
 	int last = invocation->count - 1;
-	int result = session_open(invocation, true, SESSION_FS, &session);
+	uint64_t random;
+	int result = 0;
 
+	if (strcmp(invocation->operands[last], "-") == 0 && invocation->count > 3)
+		return usage_fail(invocation,
+				  "'-', standard output, takes one file; see 'szpool cat'");
+	if (piece == NULL || names == NULL || value == NULL)
+		return sz_fail(&invocation->error, -ENOMEM, "no memory");
+	result = session_open(invocation, true, SESSION_FS, &session);
 	if (result != 0)
 		return result;
+	get.fs = session.fs;
+	sz_random(&random, sizeof(random));
+	(void)snprintf(get.temporary, sizeof(get.temporary), ".szpool-get-%016" PRIx64, random);
+	progress_start(&get.progress, invocation, "get");
+	total_count(&get);
 	for (int i = 1; result == 0 && i < last; i++)
-		result = get_one(session.fs, invocation->operands[i], invocation->operands[last],
-				 &invocation->error);
+		result = path_get(&get, invocation->operands[i], invocation->operands[last]);
+	progress_clear(&get.progress);
+	links_free(&get.links);
+	if (result == 0)
+		result = conclude(&get);
+	if (result == -EINTR)
+		(void)interrupt_tell(&invocation->error,
+				     "what is complete stays, the file under way is removed");
 	return session_close(invocation, &session, result);
 }

@@ -14,12 +14,12 @@ static json_t *info_json(struct session *session, const struct sz_store_info *in
 	sz_hex_encode(info->store_id, sizeof(info->store_id), id);
 	for (uint32_t i = 0; i < info->device_count; i++) {
 		const struct sz_device *device = sz_store_device(session->store, i);
+		uint64_t size_bytes = sz_device_sectors(device) * SZ_SECTOR_BYTES;
 
-		(void)json_array_append_new(
-			devices,
-			json_pack("{s:i, s:o, s:I}", "device", (int)i, "folder",
-				  json_name(sz_device_folder(device)), "size_bytes",
-				  (json_int_t)(sz_device_sectors(device) * SZ_SECTOR_BYTES)));
+		(void)json_array_append_new(devices,
+					    json_pack("{s:i, s:o, s:I}", "device", (int)i, "folder",
+						      json_name(sz_device_folder(device)),
+						      "size_bytes", (json_int_t)size_bytes));
 	}
 	return json_pack(
 		"{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:o}",

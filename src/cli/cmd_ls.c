@@ -43,17 +43,15 @@ static const char *type_name(mode_t mode)
 /* "drwxr-xr-x" */
 static void mode_text(mode_t mode, char text[11])
 {
+	static const char types[] = "?pc?d?b?-?l?s???"; /* by S_IFIFO >> 12, … */
 	static const char letters[] = "rwxrwxrwx";
 
-	text[0] = S_ISDIR(mode)    ? 'd'
-		  : S_ISLNK(mode)  ? 'l'
-		  : S_ISFIFO(mode) ? 'p'
-		  : S_ISCHR(mode)  ? 'c'
-		  : S_ISBLK(mode)  ? 'b'
-		  : S_ISSOCK(mode) ? 's'
-				   : '-';
-	for (unsigned int i = 0; i < 9; i++)
-		text[1 + i] = (mode & (0400U >> i)) != 0 ? letters[i] : '-';
+	text[0] = types[(mode & S_IFMT) >> 12];
+	for (unsigned int i = 0; i < 9; i++) {
+		text[1 + i] = '-';
+		if ((mode & (0400U >> i)) != 0)
+			text[1 + i] = letters[i];
+	}
 	if ((mode & S_ISUID) != 0)
 		text[3] = (mode & S_IXUSR) != 0 ? 's' : 'S';
 	if ((mode & S_ISGID) != 0)

@@ -8,21 +8,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* A folder whose entries are being removed: a stack of them takes the place of recursion. */
-struct level {
-	struct entries entries;
-	size_t next;
-	uint64_t inode;
-	uint64_t parent;
-	char *name;
-	char *path;
-};
 struct removal {
 	struct invocation *invocation;
 	struct sz_fs *fs;
-	struct level *levels;
-	size_t count;
-	size_t capacity;
 };
 
 static int fail(struct removal *removal, const char *path, int result)
@@ -47,78 +35,25 @@ static int unlink_one(struct removal *removal, uint64_t parent, const char *name
 	return result == 0 ? 0 : fail(removal, path, result);
 }
 
-static int level_push(struct removal *removal, uint64_t parent, uint64_t folder, const char *name,
-		      const char *path)
-{
-	struct level level = {
-		.inode = folder, .parent = parent, .name = strdup(name), .path = strdup(path)
-	};
-	int result = -ENOMEM;
-
-	if (removal->count == removal->capacity) {
-		size_t capacity = removal->capacity == 0 ? 16 : 2 * removal->capacity;
-		struct level *grown = realloc(removal->levels, capacity * sizeof(*grown));
-
-		if (grown != NULL) {
-			removal->levels = grown;
-			removal->capacity = capacity;
-		}
-	}
-	if (level.name != NULL && level.path != NULL && removal->count < removal->capacity)
-		result = entries_read(removal->fs, folder, &level.entries);
-	if (result != 0) {
-		free(level.name);
-		free(level.path);
-		return fail(removal, path, result);
-	}
-	removal->levels[removal->count++] = level;
-	return 0;
-}
-
-static void level_pop(struct removal *removal)
-{
-	struct level *level = &removal->levels[--removal->count];
-
-	entries_free(&level->entries);
-	free(level->name);
-	free(level->path);
-}
-
-/* The next step: into the next entry, or, when all are gone, the folder itself. */
-static int step(struct removal *removal)
-{
-	struct level *level = &removal->levels[removal->count - 1];
-	CLEANUP_FREE char *path = NULL;
-	const struct entry *entry;
-	int result;
-
-	if (level->next == level->entries.count) {
-		result = unlink_one(removal, level->parent, level->name, level->path);
-		level_pop(removal);
-		return result;
-	}
-	entry = &level->entries.data[level->next++];
-	path = path_join(level->path, entry->name);
-	if (path == NULL)
-		return fail(removal, level->path, -ENOMEM);
-	if (S_ISDIR(entry->mode_type))
-		return level_push(removal, level->inode, entry->inode, entry->name, path);
-	return unlink_one(removal, level->inode, entry->name, path);
-}
-
 static int remove_tree(struct removal *removal, uint64_t parent, uint64_t folder, const char *name,
 		       const char *path)
 {
-	int result = level_push(removal, parent, folder, name, path);
+	struct walk *walk;
+	const struct walk_step *step;
+	int result = walk_open(removal->fs, parent, folder, S_IFDIR, path, &walk);
 
-	while (result == 0 && removal->count > 0) {
+	if (result != 0)
+		return fail(removal, path, result);
+	while ((result = walk_next(walk, &step)) == 0 && step != NULL) {
 		result = interrupt_check(&removal->invocation->error);
-		if (result == 0)
-			result = step(removal);
+		if (result == 0 && step->event != WALK_ENTER)
+			result = unlink_one(removal, step->parent,
+					    step->is_root ? name : step->name, step->path);
+		if (result != 0)
+			break;
 	}
-	while (removal->count > 0)
-		level_pop(removal);
-	return result;
+	walk_close(walk);
+	return result == 0 ? 0 : sz_fail(&removal->invocation->error, result, "%s", path);
 }
 
 static bool is_agreed(const struct removal *removal, const char *path)
@@ -189,6 +124,5 @@ int cmd_rm(struct invocation *invocation)
 	removal.fs = session.fs;
 	for (int i = 1; result == 0 && i < invocation->count; i++)
 		result = remove_one(&removal, invocation->operands[i]);
-	free(removal.levels);
 	return session_close(invocation, &session, result);
 }

@@ -62,9 +62,9 @@ static int scan_wait(struct invocation *invocation, struct session *session)
 	result = sz_pool_scan_wait(session->pool, watch_progress, &watch, &invocation->error);
 	progress_clear(&watch.progress);
 	if (result == -EINTR)
-		return sz_fail(&invocation->error, result,
-			       "interrupted: the next 'szpool scrub' goes on from here; "
-			       "'szpool scrub --stop' gives it up");
+		return interrupt_tell(&invocation->error,
+				      "the next 'szpool scrub' goes on from here, 'szpool scrub "
+				      "--stop' gives it up");
 	return result;
 }
 

@@ -88,6 +88,14 @@ int interrupt_check(struct sz_error *error)
 		       interrupt_signal() == SIGINT ? "interrupted" : "terminated");
 }
 
+int interrupt_tell(struct sz_error *error, const char *what_now)
+{
+	const char *how = interrupt_signal() == SIGINT ? "interrupted" : "terminated";
+
+	*error = (struct sz_error){ 0 };
+	return sz_fail(error, -EINTR, "%s: %s", how, what_now);
+}
+
 int interrupt_read(int fd, void *buffer, size_t length, size_t *done_out)
 {
 	char *to = buffer;

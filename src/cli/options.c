@@ -142,12 +142,11 @@ static int kdf_option(struct invocation *invocation, const char *text)
 			  text);
 }
 
-static int property_option(struct invocation *invocation, const char *text)
+static int property_option(struct invocation *invocation, char *text)
 {
 	struct options *options = &invocation->options;
-	const char *equals = strchr(text, '=');
+	char *equals = strchr(text, '=');
 	struct sz_property *grown;
-	char *name;
 
 	if (equals == NULL || equals == text || equals[1] == '\0')
 		return usage_fail(invocation,
@@ -156,11 +155,9 @@ static int property_option(struct invocation *invocation, const char *text)
 	if (grown == NULL)
 		return sz_fail(&invocation->error, -ENOMEM, "no memory");
 	options->properties = grown;
-	name = strndup(text, (size_t)(equals - text));
-	if (name == NULL)
-		return sz_fail(&invocation->error, -ENOMEM, "no memory");
+	*equals = '\0';
 	grown[options->property_count++] =
-		(struct sz_property){ .name = name, .value = equals + 1 };
+		(struct sz_property){ .name = text, .value = equals + 1 };
 	return 0;
 }
 
@@ -175,7 +172,7 @@ static int folder_option(struct invocation *invocation, const char *text)
 	return 0;
 }
 
-static int option_take(struct invocation *invocation, enum option_id id, const char *value)
+static int option_take(struct invocation *invocation, enum option_id id, char *value)
 {
 	struct options *options = &invocation->options;
 
@@ -241,9 +238,9 @@ static enum option_id option_by_letter(char letter)
 /* "--name", "--name=value", "--name value": *at is moved onto the value if it is apart. */
 static int long_option(struct invocation *invocation, int argc, char **argv, int *at)
 {
-	const char *name = argv[*at] + 2;
+	char *name = argv[*at] + 2;
 	size_t length = strcspn(name, "=");
-	const char *value = name[length] == '=' ? name + length + 1 : NULL;
+	char *value = name[length] == '=' ? name + length + 1 : NULL;
 	enum option_id id = option_by_name(name, length);
 
 	if (id == OPTION_COUNT)
@@ -264,7 +261,7 @@ static int short_options(struct invocation *invocation, int argc, char **argv, i
 {
 	int result = 0;
 
-	for (const char *letter = argv[*at] + 1; result == 0 && *letter != '\0'; letter++) {
+	for (char *letter = argv[*at] + 1; result == 0 && *letter != '\0'; letter++) {
 		enum option_id id = option_by_letter(*letter);
 
 		if (id == OPTION_COUNT)
@@ -306,7 +303,5 @@ int options_parse(struct invocation *invocation, int argc, char **argv, int *cou
 
 void options_free(struct options *options)
 {
-	for (size_t i = 0; i < options->property_count; i++)
-		free((void *)(uintptr_t)options->properties[i].name);
 	free(options->properties);
 }

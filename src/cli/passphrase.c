@@ -21,7 +21,10 @@
 
 void passphrase_free(struct sz_passphrase *passphrase)
 {
-	sz_secret_free((void *)(uintptr_t)passphrase->bytes);
+	void *secret;
+
+	memcpy(&secret, &passphrase->bytes, sizeof(secret)); /* it is ours: not const */
+	sz_secret_free(secret);
 	*passphrase = (struct sz_passphrase){ 0 };
 }
 
@@ -127,7 +130,7 @@ static int read_command(struct invocation *invocation, const char *command,
 {
 	int fd = -1;
 	int status = 0;
-	pid_t child;
+	pid_t child = -1;
 	int result = command_start(command, &fd, &child);
 
 	if (result != 0)
@@ -282,8 +285,7 @@ int passphrase_generate(struct invocation *invocation, struct sz_passphrase *pas
 
 		if (i > 0)
 			secret[length++] = '-';
-		memcpy(secret + length, word, strlen(word));
-		length += strlen(word);
+		length = (size_t)(stpcpy(secret + length, word) - secret);
 	}
 	secret[length] = '\n';
 	sz_secret_free(numbers);

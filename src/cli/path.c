@@ -14,6 +14,17 @@ char *path_join(const char *folder, const char *name)
 	return asprintf(&joined, "%.*s/%s", (int)length, folder, name) < 0 ? NULL : joined;
 }
 
+const char *last_name(char *path)
+{
+	size_t length = strlen(path);
+	const char *slash;
+
+	while (length > 1 && path[length - 1] == '/')
+		path[--length] = '\0';
+	slash = strrchr(path, '/');
+	return slash == NULL || slash[1] == '\0' ? path : slash + 1;
+}
+
 /* The next name of a path, without slashes; false at the end. */
 static bool path_next(const char **path, char name[NAME_BYTES], bool *too_long_out)
 {

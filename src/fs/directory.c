@@ -1,5 +1,5 @@
 /*
- * directory: names: lookup, creating, linking, removing, renaming, listing.
+ * directory: names: lookup, creating, removing, renaming, listing. (Linking is in link.c.)
  *
  * Invariants
  * 1. A folder's entries change only under its inode's write lock, in the same transaction as the link
@@ -12,15 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define LOCKED_MAX 4U /* inodes that one operation locks: two folders, two entries */
-
-struct locked {
-	struct inode *inodes[LOCKED_MAX];
-	unsigned int count;
-};
-
-/* Takes the write locks of the inodes that are not NULL, each once, in order. */
-static void lock_all(struct locked *locked, struct inode *const *inodes, unsigned int count)
+void lock_all(struct locked *locked, struct inode *const *inodes, unsigned int count)
 {
 	locked->count = 0;
 	for (unsigned int i = 0; i < count; i++) {
@@ -41,27 +33,25 @@ static void lock_all(struct locked *locked, struct inode *const *inodes, unsigne
 		(void)pthread_rwlock_wrlock(&locked->inodes[i]->lock);
 }
 
-static void unlock_all(struct locked *locked)
+void unlock_all(struct locked *locked)
 {
 	while (locked->count > 0)
 		(void)pthread_rwlock_unlock(&locked->inodes[--locked->count]->lock);
 }
 
-static int name_check(const char *name)
+int name_check(const char *name)
 {
 	if (strlen(name) > NAME_LIMIT)
 		return -ENAMETOOLONG;
 	return name[0] == '\0' || strchr(name, '/') != NULL ? -EINVAL : 0;
 }
 
-static bool is_dot(const char *name)
+bool is_dot(const char *name)
 {
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-/* -ENOENT if there is no such entry. */
-static int entry_find(struct sz_fs *fs, struct inode *folder, const char *name,
-		      uint64_t *object_out)
+int entry_find(struct sz_fs *fs, struct inode *folder, const char *name, uint64_t *object_out)
 {
 	uint64_t value;
 	int result = zap_lookup(fs->os, folder->object, name, 8, 1, &value);
@@ -72,13 +62,12 @@ static int entry_find(struct sz_fs *fs, struct inode *folder, const char *name,
 	return 0;
 }
 
-static uint64_t entry_value(const struct inode *inode)
+uint64_t entry_value(const struct inode *inode)
 {
 	return inode->object | (uint64_t)(inode->mode >> 12) << 60;
 }
 
-/* A folder by number: -ENOTDIR; -ENOENT also if it was removed. */
-static int folder_get(struct sz_fs *fs, uint64_t number, struct inode **folder_out)
+int folder_get(struct sz_fs *fs, uint64_t number, struct inode **folder_out)
 {
 	int result = inode_get(fs, number, folder_out);
 
@@ -111,9 +100,8 @@ int sz_fs_lookup(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t *
 	return result;
 }
 
-/* Times, size and link count of a folder whose entries changed; all in tx. */
-static void folder_update(struct sz_fs *fs, struct inode *folder, int64_t entries, int64_t folders,
-			  dmu_tx_t *tx)
+void folder_update(struct sz_fs *fs, struct inode *folder, int64_t entries, int64_t folders,
+		   dmu_tx_t *tx)
 {
 	uint64_t size = inode_u64(fs, folder, ZPL_SIZE) + (uint64_t)entries;
 	uint64_t links = inode_u64(fs, folder, ZPL_LINKS) + (uint64_t)folders;
@@ -131,9 +119,8 @@ static void folder_update(struct sz_fs *fs, struct inode *folder, int64_t entrie
 	VERIFY0(sa_bulk_update(folder->sa, bulk, count, tx));
 }
 
-/* Link count and parent (0: stays) of an inode that got, lost or moved a name. */
-static void links_update(struct sz_fs *fs, struct inode *inode, uint64_t links, uint64_t parent,
-			 dmu_tx_t *tx)
+void links_update(struct sz_fs *fs, struct inode *inode, uint64_t links, uint64_t parent,
+		  dmu_tx_t *tx)
 {
 	uint64_t now[2];
 	sa_bulk_attr_t bulk[3];
@@ -147,8 +134,7 @@ static void links_update(struct sz_fs *fs, struct inode *inode, uint64_t links, 
 	VERIFY0(sa_bulk_update(inode->sa, bulk, count, tx));
 }
 
-/* Takes a name of the inode away in tx; the last one puts it into the delete queue. */
-static void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx)
+void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx)
 {
 	uint64_t links = inode_u64(fs, inode, ZPL_LINKS);
 	uint64_t last = S_ISDIR(inode->mode) ? 2 : 1;
@@ -252,48 +238,6 @@ int sz_fs_readlink(struct sz_fs *fs, uint64_t number, char *target, size_t size)
 		target[length] = '\0';
 	(void)pthread_rwlock_unlock(&inode->lock);
 	inode_put(fs, inode);
-	return result;
-}
-
-int sz_fs_link(struct sz_fs *fs, uint64_t number, uint64_t parent, const char *name)
-{
-	struct inode *pair[2] = { NULL, NULL }; /* the folder, the inode */
-	struct locked locked = { .count = 0 };
-	uint64_t value;
-	dmu_tx_t *tx;
-	int result = fs->read_only ? -EROFS : name_check(name);
-
-	if (result == 0)
-		result = is_dot(name) ? -EEXIST : folder_get(fs, parent, &pair[0]);
-	if (result == 0)
-		result = inode_get(fs, number, &pair[1]);
-	if (result == 0 && S_ISDIR(pair[1]->mode))
-		result = -EPERM;
-	if (result == 0) {
-		lock_all(&locked, pair, 2);
-		if (pair[0]->unlinked || pair[1]->unlinked)
-			result = -ENOENT;
-		else
-			result = entry_find(fs, pair[0], name, &value) == 0 ? -EEXIST : 0;
-	}
-	if (result == 0) {
-		tx = dmu_tx_create(fs->os);
-		dmu_tx_hold_sa(tx, pair[1]->sa, B_FALSE);
-		dmu_tx_hold_sa(tx, pair[0]->sa, B_FALSE);
-		dmu_tx_hold_zap(tx, parent, B_TRUE, name);
-		result = tx_begin(tx);
-		if (result == 0) {
-			value = entry_value(pair[1]);
-			VERIFY0(zap_add(fs->os, parent, name, 8, 1, &value, tx));
-			links_update(fs, pair[1], inode_u64(fs, pair[1], ZPL_LINKS) + 1, parent,
-				     tx);
-			folder_update(fs, pair[0], 1, 0, tx);
-			dmu_tx_commit(tx);
-		}
-	}
-	unlock_all(&locked);
-	inode_put(fs, pair[1]);
-	inode_put(fs, pair[0]);
 	return result;
 }
 

@@ -65,6 +65,18 @@ int sz_fs_symlink(struct sz_fs *, uint64_t parent, const char *name, const char 
 		  const struct sz_fs_new *, uint64_t *inode_out) MUST_CHECK;
 int sz_fs_readlink(struct sz_fs *, uint64_t number, char *target, size_t size) MUST_CHECK;
 int sz_fs_link(struct sz_fs *, uint64_t number, uint64_t parent, const char *name) MUST_CHECK;
+/*
+ * As sz_fs_link, but an entry of that name is replaced, in the same transaction: at any time the name
+ * is one or the other. -EISDIR: the entry is a folder.
+ */
+int sz_fs_link_over(struct sz_fs *, uint64_t number, uint64_t parent, const char *name) MUST_CHECK;
+/*
+ * A file, symlink (target not NULL), FIFO or device without a name, as O_TMPFILE makes it; parent is
+ * where it is to go. The caller holds it until sz_fs_release; sz_fs_link or sz_fs_link_over gives it
+ * a name. Without one it is freed by the release, or after a crash by the next opening.
+ */
+int sz_fs_create_unnamed(struct sz_fs *, uint64_t parent, const struct sz_fs_new *,
+			 const char *target, uint64_t *inode_out) MUST_CHECK;
 int sz_fs_unlink(struct sz_fs *, uint64_t parent, const char *name) MUST_CHECK;
 int sz_fs_rmdir(struct sz_fs *, uint64_t parent, const char *name) MUST_CHECK;
 /* flags: RENAME_NOREPLACE, RENAME_EXCHANGE of <stdio.h>. */

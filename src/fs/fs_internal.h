@@ -35,6 +35,7 @@ struct inode {
 	uint32_t mode;         /* type bits only: they never change */
 	pthread_rwlock_t lock; /* content and attributes; for folders also the entries */
 	bool unlinked;         /* no name is left (under lock) */
+	bool is_unnamed;       /* unlinked, and never had one: it may get one (under lock) */
 	/* Under fs.table_lock: */
 	uint32_t references;
 	LIST_ENTRY(inode) in_bucket;
@@ -90,6 +91,32 @@ struct acl_trivial {
 };
 void acl_trivial_make(uint32_t mode, struct acl_trivial *acl_out);
 uint64_t acl_flags(uint32_t mode); /* ZFS_ACL_TRIVIAL, and ZFS_NO_EXECS_DENIED if all may execute */
+
+/* directory.c: what operations on names are made of. */
+#define LOCKED_MAX 4U /* inodes that one operation locks: two folders, two entries */
+struct locked {
+	struct inode *inodes[LOCKED_MAX];
+	unsigned int count;
+};
+/* Takes the write locks of the inodes that are not NULL, each once, in order. */
+void lock_all(struct locked *locked, struct inode *const *inodes, unsigned int count);
+void unlock_all(struct locked *locked);
+int name_check(const char *name) MUST_CHECK;
+bool is_dot(const char *name); /* "." or ".." */
+/* A folder by number: -ENOTDIR; -ENOENT also if it was removed. */
+int folder_get(struct sz_fs *fs, uint64_t number, struct inode **folder_out) MUST_CHECK;
+/* -ENOENT if there is no such entry. */
+int entry_find(struct sz_fs *fs, struct inode *folder, const char *name,
+	       uint64_t *object_out) MUST_CHECK;
+uint64_t entry_value(const struct inode *inode);
+/* Times, size and link count of a folder whose entries changed; all in tx. */
+void folder_update(struct sz_fs *fs, struct inode *folder, int64_t entries, int64_t folders,
+		   dmu_tx_t *tx);
+/* Link count and parent (0: stays) of an inode that got, lost or moved a name. */
+void links_update(struct sz_fs *fs, struct inode *inode, uint64_t links, uint64_t parent,
+		  dmu_tx_t *tx);
+/* Takes a name of the inode away in tx; the last one puts it into the delete queue. */
+void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx);
 
 /* file.c: under the inode's write lock. */
 int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end) MUST_CHECK;

@@ -53,7 +53,8 @@ static bool block_is_gone(spa_t *spa, uint64_t dataset, const zbookmark_err_phys
 	result = dsl_dataset_hold_obj(spa_get_dsl(spa), dataset, FTAG, &ds);
 	if (result != 0)
 		return result == ENOENT;
-	if (dmu_objset_from_ds(ds, &os) == 0 && dsl_dataset_phys(ds)->ds_prev_snap_txg == 0) {
+	if (dmu_objset_from_ds(ds, &os) == 0 &&
+	    block->zb_birth > dsl_dataset_phys(ds)->ds_prev_snap_txg) {
 		result = dnode_hold(os, block->zb_object, FTAG, &dnode);
 		gone = result == ENOENT || result == EEXIST;
 		if (result == 0) {

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -22,9 +23,12 @@
 	8U /* 8 gave 1.4 times what 4 gave: the host's disk likes several requests at once */
 #define QUEUE             16384U /* zios; ZFS keeps at most about 1,000 a leaf in flight */
 
-/* A write that meets a full disk is tried again for this long before ZFS is told: space may come back. */
-#define NO_SPACE_RETRY_MS 3000U
-#define NO_SPACE_PAUSE_MS 200U
+/*
+ * Writes to a full disk are tried again for this long before ZFS is told: space may come back. The
+ * time counts from the first of them, for the workers are few and the writes many.
+ */
+#define NO_SPACE_RETRY_NS (3ULL * 1000 * 1000 * 1000)
+#define NO_SPACE_PAUSE_MS 100U
 
 #define LEAF_ASHIFT       12U
 
@@ -43,6 +47,9 @@ static unsigned int busy; /* workers that use a device */
 static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
 static struct sz_leaf_failure last_failure;
 
+/* Since when each device is full; 0: it is not. */
+static _Atomic uint64_t full_since_ns[SZ_DEVICES_MAX];
+
 static pthread_t workers[WORKERS];
 static unsigned int worker_count;
 
@@ -52,8 +59,11 @@ void sz_leaf_set_store(struct sz_store *store)
 	leaf_store = store;
 	while (store == NULL && busy > 0)
 		(void)pthread_cond_wait(&idle, &queue_lock);
-	if (store != NULL)
+	if (store != NULL) {
 		last_failure = (struct sz_leaf_failure){ 0 };
+		for (uint32_t i = 0; i < SZ_DEVICES_MAX; i++)
+			atomic_store(&full_since_ns[i], 0);
+	}
 	(void)pthread_mutex_unlock(&queue_lock);
 }
 
@@ -117,20 +127,31 @@ static int leaf_read(zio_t *zio, struct sz_device *device)
 	return result;
 }
 
-static int leaf_write(zio_t *zio, struct sz_device *device)
+/* Whether the device has been full for so long that its writes fail. */
+static bool full_too_long(uint32_t index)
+{
+	uint64_t never = 0;
+	uint64_t now_ns = sz_clock_ns();
+
+	if (atomic_compare_exchange_strong(&full_since_ns[index], &never, now_ns))
+		return false;
+	return now_ns - never > NO_SPACE_RETRY_NS;
+}
+
+static int leaf_write(zio_t *zio, struct sz_device *device, uint32_t index)
 {
 	uint32_t count = (uint32_t)(zio->io_size / SZ_SECTOR_BYTES);
 	void *buffer = abd_borrow_buf_copy(zio->io_abd, zio->io_size);
-	unsigned int waited_ms = 0;
 	int result;
 
 	for (;;) {
 		result = sz_device_write(device, zio->io_offset / SZ_SECTOR_BYTES, count, buffer);
-		if (result != -ENOSPC || waited_ms >= NO_SPACE_RETRY_MS)
+		if (result != -ENOSPC || full_too_long(index))
 			break;
 		pause_ms(NO_SPACE_PAUSE_MS);
-		waited_ms += NO_SPACE_PAUSE_MS;
 	}
+	if (result == 0 && atomic_load(&full_since_ns[index]) != 0)
+		atomic_store(&full_since_ns[index], 0);
 	abd_return_buf(zio->io_abd, buffer, zio->io_size);
 	return result;
 }
@@ -148,7 +169,7 @@ static void flush_failed(vdev_t *vd)
 		vdev_dtl_dirty(vd, DTL_MISSING, txg, 1);
 }
 
-static int leaf_serve(zio_t *zio, struct sz_device *device)
+static int leaf_serve(zio_t *zio, struct sz_device *device, uint32_t index)
 {
 	uint64_t sector = zio->io_offset / SZ_SECTOR_BYTES;
 	int result;
@@ -157,7 +178,7 @@ static int leaf_serve(zio_t *zio, struct sz_device *device)
 	case ZIO_TYPE_READ:
 		return leaf_read(zio, device);
 	case ZIO_TYPE_WRITE:
-		return leaf_write(zio, device);
+		return leaf_write(zio, device, index);
 	case ZIO_TYPE_TRIM:
 		return sz_device_trim(device, sector, zio->io_size / SZ_SECTOR_BYTES);
 	case ZIO_TYPE_FLUSH:
@@ -174,21 +195,6 @@ static int leaf_serve(zio_t *zio, struct sz_device *device)
 	}
 }
 
-/* The device that a zio goes to, NULL if there is none any more. Under queue_lock. */
-static struct sz_device *zio_device(const zio_t *zio)
-{
-	return leaf_store == NULL ? NULL : zio->io_vd->vdev_tsd;
-}
-
-static void failure_note(const zio_t *zio, int result)
-{
-	uint32_t index;
-
-	if (result != 0 && (zio->io_type == ZIO_TYPE_WRITE || zio->io_type == ZIO_TYPE_FLUSH) &&
-	    sz_leaf_parse(zio->io_vd->vdev_path, &index) == 0)
-		last_failure = (struct sz_leaf_failure){ .code = result, .device = index };
-}
-
 static void zio_finish(zio_t *zio, int result)
 {
 	/* EBADMSG and friends must not reach ZFS: some of its own codes share their numbers. */
@@ -198,15 +204,34 @@ static void zio_finish(zio_t *zio, int result)
 	zio_interrupt(zio);
 }
 
+/* Serves a zio if its store is still there. Under queue_lock, which it lets go meanwhile. */
+static int zio_serve(zio_t *zio)
+{
+	struct sz_device *device = leaf_store == NULL ? NULL : zio->io_vd->vdev_tsd;
+	uint32_t index = 0;
+	int result;
+
+	if (device == NULL || sz_leaf_parse(zio->io_vd->vdev_path, &index) != 0)
+		return -ENXIO;
+	busy++;
+	(void)pthread_mutex_unlock(&queue_lock);
+	result = leaf_serve(zio, device, index);
+	(void)pthread_mutex_lock(&queue_lock);
+	if (result != 0 && (zio->io_type == ZIO_TYPE_WRITE || zio->io_type == ZIO_TYPE_FLUSH))
+		last_failure = (struct sz_leaf_failure){ .code = result, .device = index };
+	if (--busy == 0)
+		(void)pthread_cond_broadcast(&idle);
+	return result;
+}
+
 static void *worker_run(void *unused)
 {
 	(void)unused;
 	(void)pthread_setname_np(pthread_self(), "sz-leaf");
 	(void)pthread_mutex_lock(&queue_lock);
 	for (;;) {
-		struct sz_device *device;
 		zio_t *zio;
-		int result = -ENXIO;
+		int result;
 
 		while (queue_length == 0 && !queue_stopping)
 			(void)pthread_cond_wait(&queue_filled, &queue_lock);
@@ -216,16 +241,7 @@ static void *worker_run(void *unused)
 		queue_head = (queue_head + 1) % QUEUE;
 		if (queue_length-- == QUEUE)
 			(void)pthread_cond_broadcast(&queue_drained);
-		device = zio_device(zio);
-		if (device != NULL) {
-			busy++;
-			(void)pthread_mutex_unlock(&queue_lock);
-			result = leaf_serve(zio, device);
-			(void)pthread_mutex_lock(&queue_lock);
-			failure_note(zio, result);
-			if (--busy == 0)
-				(void)pthread_cond_broadcast(&idle);
-		}
+		result = zio_serve(zio);
 		(void)pthread_mutex_unlock(&queue_lock);
 		zio_finish(zio, result);
 		(void)pthread_mutex_lock(&queue_lock);

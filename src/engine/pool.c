@@ -356,6 +356,9 @@ int sz_pool_export(struct sz_pool *pool, struct sz_error *error)
 		result = sz_pool_suspended(pool->store, error);
 		sz_watch_stop(pool);
 	} else {
+		/* What is large is written while the watch sees exactly how the pool is. */
+		if (!pool->read_only)
+			txg_wait_synced(spa_get_dsl(pool->spa), 0);
 		sz_watch_exporting(pool);
 		spa_close(pool->spa, pool_tag);
 		result = -export_retried();

@@ -76,12 +76,12 @@ static int add_dataset(nvlist_t *list, zfs_prop_t property, const struct sz_prop
 {
 	uint64_t number = 0;
 
-	if (zfs_prop_readonly(property) ||
-	    !zfs_prop_valid_for_type(property, ZFS_TYPE_FILESYSTEM, B_FALSE))
-		return sz_fail(error, -EINVAL, "the property '%s' cannot be set", given->name);
 	if (property == ZFS_PROP_ENCRYPTION || property == ZFS_PROP_KEYFORMAT ||
 	    property == ZFS_PROP_KEYLOCATION)
 		return sz_fail(error, -EINVAL, "'%s': the store is encrypted already", given->name);
+	if (zfs_prop_readonly(property) ||
+	    !zfs_prop_valid_for_type(property, ZFS_TYPE_FILESYSTEM, B_FALSE))
+		return sz_fail(error, -EINVAL, "the property '%s' cannot be set", given->name);
 	switch (zfs_prop_get_type(property)) {
 	case PROP_TYPE_STRING:
 		fnvlist_add_string(list, zfs_prop_to_name(property), given->value);

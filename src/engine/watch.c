@@ -14,7 +14,7 @@
 #include <time.h>
 
 #define POLL_NS         (100ULL * 1000 * 1000)
-#define EXPORT_LIMIT_NS (10ULL * 1000 * 1000 * 1000)
+#define EXPORT_LIMIT_NS (5ULL * 1000 * 1000 * 1000)
 
 struct sz_watch {
 	struct sz_pool *pool;

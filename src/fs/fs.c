@@ -169,6 +169,17 @@ static bool log_is_empty(objset_t *os)
 	return BP_IS_HOLE(&os->os_zil_header.zh_log);
 }
 
+/* Blocks without a checksum would be read as filler where a device is damaged, and nobody would know. */
+static int checksums_check(struct sz_fs *fs, struct sz_error *error)
+{
+	if (fs->os->os_checksum != ZIO_CHECKSUM_OFF && fs->os->os_checksum != ZIO_CHECKSUM_NOPARITY)
+		return 0;
+	return sz_fail(error, -EINVAL,
+		       "%s has checksum=off, which is refused: damage could not be seen; set "
+		       "checksum=on where that was set, and write the files anew",
+		       fs->name);
+}
+
 int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct sz_fs **fs_out,
 	       struct sz_error *error)
 {
@@ -187,6 +198,8 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 		return result;
 	}
 	result = master_read(fs, error);
+	if (result == 0)
+		result = checksums_check(fs, error);
 	if (result == 0 && !log_is_empty(fs->os))
 		result = sz_fail(
 			error, -EBUSY,

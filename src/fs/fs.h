@@ -124,6 +124,16 @@ int sz_fs_removexattr(struct sz_fs *, uint64_t number, const char *name) MUST_CH
 int sz_fs_listxattr(struct sz_fs *, uint64_t number, char *names, size_t size,
 		    size_t *size_out) MUST_CHECK;
 
+/* A path of the inode, from the root. -ENOENT: it has no name · -ENAMETOOLONG: size is too small. */
+int sz_fs_path(struct sz_fs *, uint64_t number, char *path, size_t size) MUST_CHECK;
+/*
+ * Calls the function for each thing of the pool that is damaged beyond repair: a path of this file
+ * system; an object without one in angle brackets, as zpool status -v prints it, behind its dataset
+ * if that is another. A value other than 0 ends it and is returned.
+ */
+typedef int sz_fs_damaged_fn(void *context, const char *text);
+int sz_fs_damaged_each(struct sz_fs *, sz_fs_damaged_fn *, void *context) MUST_CHECK;
+
 int sz_fs_statfs(struct sz_fs *, struct statvfs *statvfs_out) MUST_CHECK;
 
 #endif

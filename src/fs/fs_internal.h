@@ -8,6 +8,7 @@
 #ifndef SZ_FS_FS_INTERNAL_H
 #define SZ_FS_FS_INTERNAL_H
 
+#include <limits.h>
 #include <pthread.h>
 #include <sys/queue.h>
 

@@ -17,12 +17,12 @@ int devices_teardown(void **state)
 	return 0;
 }
 
-void pool_make(struct opened *opened)
+void pool_make(struct opened *opened, enum sz_raid raid)
 {
 	struct sz_error error = { 0 };
 
 	NEED_OK(sz_engine_start(0, &error), &error);
-	NEED_OK(sz_pool_create(devices, SZ_RAID_Z2, NULL, 0, &opened->pool, &error), &error);
+	NEED_OK(sz_pool_create(devices, raid, NULL, 0, &opened->pool, &error), &error);
 	NEED_OK(sz_fs_format(opened->pool, NULL, 0, 0, &error), &error);
 	NEED_OK(sz_fs_open(opened->pool, NULL, false, &opened->fs, &error), &error);
 }
@@ -92,7 +92,7 @@ void make_filled(void)
 {
 	struct opened opened = { 0 };
 
-	pool_make(&opened);
+	pool_make(&opened, SZ_RAID_Z2);
 	for (unsigned int i = 0; i < FILES; i++)
 		file_write(&opened, i);
 	pool_close(&opened);

@@ -17,14 +17,14 @@ extern struct sz_store *devices; /* of the running test: setup makes it, teardow
 int devices_setup(void **state);
 int devices_teardown(void **state);
 
-/* Starts the engine; makes a RAID-Z2 pool with an empty file system. */
-void pool_make(struct opened *opened);
+/* Starts the engine; makes a pool with an empty file system. */
+void pool_make(struct opened *opened, enum sz_raid raid);
 /* Starts the engine and imports. */
 int pool_import(struct opened *opened, bool read_only, struct sz_error *error);
 void pool_open(struct opened *opened, bool read_only);
 void pool_close(struct opened *opened);
 
-/* A step: a new pool with the files 0 … FILES - 1 in it. */
+/* A step: a new RAID-Z2 pool with the files 0 … FILES - 1 in it. */
 #define FILES      8U
 #define FILE_BYTES ((size_t)2 << 20)
 void make_filled(void);

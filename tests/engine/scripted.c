@@ -44,39 +44,89 @@ uint64_t scripted_writes(const struct sz_store *store)
 	return sum;
 }
 
-void scripted_exchange(struct sz_store *store, uint32_t a, uint32_t b)
+static uint8_t *content_of(const struct sz_device *device, uint64_t sector)
 {
-	uint8_t *data = store->devices[a].data;
-
-	store->devices[a].data = store->devices[b].data;
-	store->devices[b].data = data;
+	return device->data + sector * SZ_SECTOR_BYTES;
 }
 
-void scripted_copy(struct sz_store *store, uint32_t from, uint32_t to)
+void scripted_copy(struct sz_device *to, const struct sz_device *from)
 {
-	memcpy(store->devices[to].data, store->devices[from].data,
-	       (size_t)SCRIPTED_SECTORS * SZ_SECTOR_BYTES);
+	memcpy(to->sectors, from->sectors, SCRIPTED_SECTORS);
+	for (uint32_t i = 0; i < SCRIPTED_SECTORS; i++)
+		if (from->sectors[i] != SCRIPTED_ABSENT)
+			memcpy(content_of(to, i), content_of(from, i), SZ_SECTOR_BYTES);
 }
 
-void scripted_clear(struct sz_store *store, uint32_t device)
+void scripted_exchange(struct sz_device *a, struct sz_device *b)
 {
-	memset(store->devices[device].data, 0, (size_t)SCRIPTED_SECTORS * SZ_SECTOR_BYTES);
-	memset(store->devices[device].damaged, 0, SCRIPTED_SECTORS);
+	uint8_t *data = a->data;
+
+	a->data = b->data;
+	b->data = data;
+	for (uint32_t i = 0; i < SCRIPTED_SECTORS; i++) {
+		uint8_t sector = a->sectors[i];
+
+		a->sectors[i] = b->sectors[i];
+		b->sectors[i] = sector;
+	}
 }
 
-static bool is_zero(const uint8_t *sector)
+void scripted_clear(struct sz_device *device)
 {
-	return sector[0] == 0 && memcmp(sector, sector + 1, SZ_SECTOR_BYTES - 1) == 0;
+	memset(device->sectors, SCRIPTED_ABSENT, SCRIPTED_SECTORS);
 }
 
-void scripted_damage(struct sz_store *store, uint32_t device, uint32_t one_in)
+void scripted_fail_writes(struct sz_store *store, int error)
 {
-	struct sz_device *to = &store->devices[device];
+	for (uint32_t i = 0; i < SCRIPTED_DEVICES; i++)
+		__atomic_store_n(&store->devices[i].write_error, error, __ATOMIC_SEQ_CST);
+}
+
+void scripted_fail_reads(struct sz_store *store, int error)
+{
+	for (uint32_t i = 0; i < SCRIPTED_DEVICES; i++)
+		__atomic_store_n(&store->devices[i].read_error, error, __ATOMIC_SEQ_CST);
+}
+
+uint32_t scripted_damage(struct sz_device *device, uint32_t one_in)
+{
 	uint32_t used = 0;
+	uint32_t damaged = 0;
 
-	for (uint32_t i = LABELS_SECTORS; i < SCRIPTED_SECTORS - LABELS_SECTORS; i++)
-		if (!is_zero(to->data + (size_t)i * SZ_SECTOR_BYTES) && ++used % one_in == 0)
-			to->damaged[i] = 1;
+	for (uint32_t i = LABELS_SECTORS; i < SCRIPTED_SECTORS - LABELS_SECTORS; i++) {
+		if (device->sectors[i] != SCRIPTED_WRITTEN || ++used % one_in != 0)
+			continue;
+		device->sectors[i] = SCRIPTED_DAMAGED;
+		damaged++;
+	}
+	return damaged;
+}
+
+static bool is_piece(const uint8_t *sector, const uint8_t *content, size_t length)
+{
+	for (size_t at = 0; at + SZ_SECTOR_BYTES <= length; at += SZ_SECTOR_BYTES)
+		if (memcmp(sector, content + at, 8) == 0 &&
+		    memcmp(sector, content + at, SZ_SECTOR_BYTES) == 0)
+			return true;
+	return false;
+}
+
+uint32_t scripted_damage_content(struct sz_store *store, const uint8_t *content, size_t length)
+{
+	uint32_t damaged = 0;
+
+	for (uint32_t d = 0; d < SCRIPTED_DEVICES; d++) {
+		struct sz_device *device = &store->devices[d];
+
+		for (uint32_t i = 0; i < SCRIPTED_SECTORS; i++) {
+			if (device->sectors[i] != SCRIPTED_WRITTEN ||
+			    !is_piece(content_of(device, i), content, length))
+				continue;
+			device->sectors[i] = SCRIPTED_DAMAGED;
+			damaged++;
+		}
+	}
+	return damaged;
 }
 
 struct sz_device *sz_store_device(struct sz_store *store, uint32_t index)
@@ -121,22 +171,31 @@ static int fault(const int *error)
 	return __atomic_load_n(error, __ATOMIC_SEQ_CST);
 }
 
+static bool is_outside(uint64_t sector, uint64_t count)
+{
+	return sector > SCRIPTED_SECTORS || count > SCRIPTED_SECTORS - sector;
+}
+
 int sz_device_read(struct sz_device *device, uint64_t sector, uint32_t count, void *buffer)
 {
+	uint8_t *to = buffer;
 	int result = fault(&device->read_error);
 
-	if (sector > SCRIPTED_SECTORS || count > SCRIPTED_SECTORS - sector)
+	if (is_outside(sector, count))
 		return -EINVAL;
 	if (result != 0)
 		return result;
-	memcpy(buffer, device->data + sector * SZ_SECTOR_BYTES, (size_t)count * SZ_SECTOR_BYTES);
-	for (uint32_t i = 0; i < count; i++) {
-		if (device->damaged[sector + i] == 0)
-			continue;
-		memset((uint8_t *)buffer + (size_t)i * SZ_SECTOR_BYTES, 0x5a ^ (int)i,
-		       SZ_SECTOR_BYTES);
-		(void)__atomic_add_fetch(&device->damaged_reads, 1, __ATOMIC_SEQ_CST);
-		result = -EBADMSG;
+	for (uint64_t i = sector; i < sector + count; i++, to += SZ_SECTOR_BYTES) {
+		if (device->sectors[i] == SCRIPTED_WRITTEN) {
+			memcpy(to, content_of(device, i), SZ_SECTOR_BYTES);
+		} else if (device->sectors[i] == SCRIPTED_ABSENT) {
+			memset(to, 0, SZ_SECTOR_BYTES);
+		} else {
+			for (uint32_t b = 0; b < SZ_SECTOR_BYTES; b++)
+				to[b] = (uint8_t)(b * 167 + i * 59 + device->index * 31 + 7);
+			(void)__atomic_add_fetch(&device->damaged_reads, 1, __ATOMIC_SEQ_CST);
+			result = -EBADMSG;
+		}
 	}
 	return result;
 }
@@ -146,27 +205,32 @@ int sz_device_write(struct sz_device *device, uint64_t sector, uint32_t count, c
 	int result = fault(&device->write_error);
 
 	(void)__atomic_add_fetch(&device->writes, 1, __ATOMIC_SEQ_CST);
-	if (sector > SCRIPTED_SECTORS || count > SCRIPTED_SECTORS - sector)
+	if (is_outside(sector, count))
 		return -EINVAL;
 	if (result != 0)
 		return result;
-	memcpy(device->data + sector * SZ_SECTOR_BYTES, buffer, (size_t)count * SZ_SECTOR_BYTES);
-	memset(device->damaged + sector, 0, count);
+	memcpy(content_of(device, sector), buffer, (size_t)count * SZ_SECTOR_BYTES);
+	memset(device->sectors + sector, SCRIPTED_WRITTEN, count);
 	return 0;
 }
 
 int sz_device_trim(struct sz_device *device, uint64_t sector, uint64_t count)
 {
 	(void)__atomic_add_fetch(&device->writes, 1, __ATOMIC_SEQ_CST);
-	if (sector > SCRIPTED_SECTORS || count > SCRIPTED_SECTORS - sector)
+	if (is_outside(sector, count))
 		return -EINVAL;
-	memset(device->data + sector * SZ_SECTOR_BYTES, 0, count * SZ_SECTOR_BYTES);
-	memset(device->damaged + sector, 0, count);
+	memset(device->sectors + sector, SCRIPTED_ABSENT, count);
 	return 0;
 }
 
 int sz_device_flush(struct sz_device *device)
 {
+	int result = fault(&device->flush_error);
+
 	(void)__atomic_add_fetch(&device->writes, 1, __ATOMIC_SEQ_CST);
-	return fault(&device->flush_error);
+	if (result != 0) {
+		__atomic_store_n(&device->write_error, result, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&device->read_error, result, __ATOMIC_SEQ_CST);
+	}
+	return result;
 }

@@ -11,16 +11,22 @@
 #define SCRIPTED_DEVICES 6U
 #define SCRIPTED_SECTORS 65536U /* 256 MiB each; memory is taken as it is written */
 
+enum scripted_sector {
+	SCRIPTED_ABSENT, /* zeros */
+	SCRIPTED_WRITTEN,
+	SCRIPTED_DAMAGED, /* filler, until it is written */
+};
+
 struct sz_device {
 	uint32_t index;
 	enum sz_device_state state;
-	/* 0 or an -errno that all calls of the kind return; atomic */
+	/* 0 or an -errno that all calls of the kind return; atomic. A flush that fails sets all of them. */
 	int read_error;
 	int write_error;
 	int flush_error;
 	uint64_t writes; /* write, trim and flush calls so far; atomic */
 	uint64_t damaged_reads;
-	uint8_t damaged[SCRIPTED_SECTORS]; /* 1: filler, until it is written */
+	uint8_t sectors[SCRIPTED_SECTORS]; /* enum scripted_sector */
 	uint8_t *data;
 };
 
@@ -34,11 +40,15 @@ struct sz_store {
 struct sz_store *scripted_make(void);
 void scripted_free(struct sz_store *);
 uint64_t scripted_writes(const struct sz_store *); /* of all devices */
-/* Exchanges the content of two devices. */
-void scripted_exchange(struct sz_store *, uint32_t a, uint32_t b);
-void scripted_copy(struct sz_store *, uint32_t from, uint32_t to);
-void scripted_clear(struct sz_store *, uint32_t device);
-/* Damages one sector in every so many that hold data, outside the labels. */
-void scripted_damage(struct sz_store *, uint32_t device, uint32_t one_in);
+void scripted_copy(struct sz_device *to, const struct sz_device *from);
+void scripted_exchange(struct sz_device *a, struct sz_device *b);
+void scripted_clear(struct sz_device *);
+/* All calls of a kind on all devices fail with it; 0: work again. */
+void scripted_fail_writes(struct sz_store *, int error);
+void scripted_fail_reads(struct sz_store *, int error);
+/* Damages one in so many sectors that hold data, outside the labels; returns how many. */
+uint32_t scripted_damage(struct sz_device *, uint32_t one_in);
+/* Damages every sector of all devices that holds a piece of the content; returns how many. */
+uint32_t scripted_damage_content(struct sz_store *, const uint8_t *content, size_t length);
 
 #endif

@@ -103,10 +103,9 @@ static void test_each_device_has_its_reason(void **state)
 	step(make_filled);
 	devices = scripted_make();
 	step(make_filled);
-	memcpy(devices->devices[3].data, other->devices[3].data,
-	       (size_t)SCRIPTED_SECTORS * SZ_SECTOR_BYTES);
+	scripted_copy(&devices->devices[3], &other->devices[3]);
 	scripted_free(other);
-	scripted_clear(devices, 1);
+	scripted_clear(&devices->devices[1]);
 	devices->devices[4].read_error = -EIO;
 	step(three_for_different_reasons);
 	devices->devices[4].read_error = 0;
@@ -139,7 +138,7 @@ static void test_a_copy_counts_once(void **state)
 {
 	(void)state;
 	step(make_filled);
-	scripted_copy(devices, 2, 3);
+	scripted_copy(&devices->devices[3], &devices->devices[2]);
 	step(copy_is_one_device_less);
 	device_lose(0);
 	device_lose(1);
@@ -166,10 +165,10 @@ static void test_devices_in_another_order(void **state)
 {
 	(void)state;
 	step(make_filled);
-	scripted_exchange(devices, 0, 5);
-	scripted_exchange(devices, 1, 2);
+	scripted_exchange(&devices->devices[0], &devices->devices[5]);
+	scripted_exchange(&devices->devices[1], &devices->devices[2]);
 	step(all_online);
-	scripted_exchange(devices, 1, 5);
+	scripted_exchange(&devices->devices[1], &devices->devices[5]);
 	step(all_online);
 }
 
@@ -201,7 +200,7 @@ static void test_read_only_import_writes_nothing(void **state)
 	step(read_only_writes_nothing);
 	step(writable_import_is_refused);
 	device_lose(1);
-	scripted_clear(devices, 4);
+	scripted_clear(&devices->devices[4]);
 	step(read_only_writes_nothing);
 }
 
@@ -296,8 +295,8 @@ static void test_emptied_devices_are_rebuilt(void **state)
 {
 	(void)state;
 	step(make_filled);
-	scripted_clear(devices, 2);
-	scripted_clear(devices, 3);
+	scripted_clear(&devices->devices[2]);
+	scripted_clear(&devices->devices[3]);
 	step(rebuild_empty);
 	device_lose(0);
 	device_lose(5);

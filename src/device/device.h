@@ -55,8 +55,9 @@ int sz_store_open(const struct sz_store_open *, const struct sz_passphrase *,
 		  struct sz_store **store_out, struct sz_error *error) MUST_CHECK;
 
 /*
- * The same over backends that the caller made (tests): it owns them, one per device, in any order;
- * for creation, in the order of the devices. No lock is taken.
+ * The same over backends that the caller made (tests): the store owns them, one per device, in any
+ * order; for creation, in the order of the devices. No lock is taken. A creation that fails leaves
+ * what it wrote.
  */
 int sz_store_create_on(const struct sz_store_create *, struct sz_backend *const *backends,
 		       const struct sz_passphrase *, struct sz_error *error) MUST_CHECK;
@@ -113,7 +114,7 @@ void sz_store_info(struct sz_store *, struct sz_store_info *info_out);
 /* Damage found so far in this opening, one entry for each object or region. */
 struct sz_damage {
 	uint32_t device;
-	char object[80];  /* "band 12", "delta of generation 3", "root", … and its file name */
+	char object[96];  /* "band 12", "delta of generation 3", "root", … and its file name */
 	char text[120];   /* "missing", "does not authenticate", "ends too early", … */
 	uint64_t sectors; /* that it hit, as far as known */
 };

@@ -147,6 +147,20 @@ int sz_overlay_insert(struct sz_overlay *overlay, const struct sz_extent *extent
 	return 0;
 }
 
+void sz_overlay_remove_source(struct sz_overlay *overlay, uint64_t sector, uint64_t count,
+			      uint32_t source)
+{
+	struct sz_extent *extent = extent_find(overlay, sector);
+
+	while (extent != NULL && extent->sector < sector + count) {
+		struct sz_extent *next = RB_NEXT(sz_extent_tree, , extent);
+
+		if (extent->state == SZ_OVERLAY_DATA && extent->source == source)
+			tree_remove(overlay, extent);
+		extent = next;
+	}
+}
+
 const struct sz_extent *sz_overlay_find(struct sz_overlay *overlay, uint64_t sector)
 {
 	return extent_find(overlay, sector);

@@ -44,6 +44,10 @@ void sz_overlay_fini(struct sz_overlay *overlay);
  */
 int sz_overlay_insert(struct sz_overlay *overlay, const struct sz_extent *extent) MUST_CHECK;
 
+/* Removes the DATA extents of a source that begin in a range. */
+void sz_overlay_remove_source(struct sz_overlay *overlay, uint64_t sector, uint64_t count,
+			      uint32_t source);
+
 /* The first extent that ends behind sector: it covers it, or begins later. NULL: there is none. */
 const struct sz_extent *sz_overlay_find(struct sz_overlay *overlay, uint64_t sector);
 /* The one after it, in the order of sectors. */

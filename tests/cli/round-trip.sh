@@ -68,10 +68,15 @@ fails "a folder that is not empty" 1 "/tree: Directory not empty" run rm store /
 fails "a relative path" 1 "has to begin with '/'" run ls store tree
 fails "an existing store" 1 "store: exists and is not empty" run create --size 1G store
 fails "an unknown command" 2 "no command 'frobnicate'" run frobnicate
-rm store/4
-dd if=/dev/urandom of=store/1 bs=1M seek=4 count=20 conv=notrunc status=none
+mapfile -t devices < <(find store -mindepth 1 -maxdepth 1 -type d ! -name live | sort)
+rm -r "${devices[4]}"
+for file in "${devices[1]}"/*; do # each object that is large loses some of it
+	[ "$(stat -c %s "$file")" -gt 20000 ] || continue
+	dd if=/dev/urandom of="$file" bs=4096 seek=3 count=1 conv=notrunc status=none
+done
 ok "read with a device lost and one damaged" cat_is_equal
 ok "scrub rebuilds and repairs" run scrub store
 ok "a second scrub finds nothing to repair" scrub_is_clean
-rm store/0 store/1 store/2
-fails "three devices lost" 6 "too many devices are missing: device 0 (its folder is missing), device 1" run status store
+mapfile -t devices < <(find store -mindepth 1 -maxdepth 1 -type d ! -name live | sort)
+rm -r "${devices[0]}" "${devices[1]}" "${devices[2]}"
+fails "three devices lost" 6 "(its folder is missing), device" run status store

@@ -1,0 +1,168 @@
+/*
+ * access: objects by id or reference, from whichever file has them whole.
+ *
+ * What is missing, too short or not authentic is damage (-EBADMSG), and the next copy is tried. What
+ * may pass (a disk's error, too many open files, no permission, a folder that is gone) is tried again,
+ * then an error: it is never taken for damage.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+#include <time.h>
+
+static void pause_ms(unsigned int ms)
+{
+	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+	(void)nanosleep(&time, NULL);
+}
+
+bool sz_error_is_transient(int error)
+{
+	return error != 0 && error != -EBADMSG && error != -ENOENT && error != -EUCLEAN &&
+	       error != -EPROTONOSUPPORT;
+}
+
+void sz_cleanup_file(struct sz_file **file)
+{
+	sz_file_close(*file);
+}
+
+int sz_read_retried(struct sz_file *file, void *buffer, size_t length, uint64_t offset,
+		    size_t *done_out)
+{
+	int result = 0;
+
+	for (unsigned int i = 0; i < TRANSIENT_TRIES; i++) {
+		result = sz_file_read(file, buffer, length, offset, done_out);
+		if (result == 0)
+			break;
+		pause_ms(TRANSIENT_WAIT_MS);
+	}
+	return result;
+}
+
+static int location_open(struct sz_store *store, const struct location *location,
+			 struct sz_file **file_out)
+{
+	int result = 0;
+
+	for (unsigned int i = 0; i < TRANSIENT_TRIES; i++) {
+		result = sz_backend_open(store->folders[location->folder].backend, location->part,
+					 location->name, file_out);
+		if (!sz_error_is_transient(result))
+			break;
+		pause_ms(TRANSIENT_WAIT_MS);
+	}
+	return result;
+}
+
+/* One pass over what the catalog knows now. */
+static int open_any(struct sz_store *store, const struct sz_id *id, object_check_fn *check,
+		    void *context, struct sz_file **file_out, const char **text_out)
+{
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+	int worst = -EBADMSG;
+
+	*text_out = "missing";
+	for (const struct location *at = locations; at != NULL; at = at->next) {
+		CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+		uint64_t size;
+		uint64_t inode;
+		int result = location_open(store, at, &file);
+
+		if (result == 0)
+			result = sz_file_stat(file, &size, &inode);
+		if (result == 0)
+			result = check(context, file, size);
+		if (result == 0) {
+			*file_out = TAKE(file);
+			return 0;
+		}
+		if (sz_error_is_transient(result) || result == -EPROTONOSUPPORT)
+			worst = result;
+		else if (result != -ENOENT)
+			*text_out = "does not authenticate";
+	}
+	return worst;
+}
+
+int sz_object_open_any(struct sz_store *store, const struct sz_id *id, object_check_fn *check,
+		       void *context, struct sz_file **file_out, const char **text_out)
+{
+	int result = open_any(store, id, check, context, file_out, text_out);
+
+	if (result == -EBADMSG && sz_catalog_identify(store, UINT64_MAX))
+		result = open_any(store, id, check, context, file_out, text_out);
+	if (result == -EBADMSG) /* renamed out of live/ since it was looked up */
+		result = open_any(store, id, check, context, file_out, text_out);
+	return result;
+}
+
+struct blob_wish {
+	struct sz_store *store;
+	const struct sz_id *id;
+	const uint8_t *digest; /* NULL: any */
+	struct sz_header *header;
+	struct sz_bytes *payload;
+	uint8_t *digest_out; /* may be NULL */
+};
+
+static int blob_check(void *context, struct sz_file *file, uint64_t size_bytes)
+{
+	const struct blob_wish *wish = context;
+	CLEANUP_FREE uint8_t *bytes = NULL;
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	uint8_t digest[SZ_DIGEST_BYTES];
+	size_t done;
+	int result;
+
+	if (size_bytes < SZ_PAGE_BYTES || size_bytes > 2ULL * SZ_BLOB_MAX_BYTES)
+		return -EBADMSG;
+	bytes = malloc(size_bytes);
+	if (bytes == NULL)
+		return -ENOMEM;
+	result = sz_read_retried(file, bytes, size_bytes, 0, &done);
+	if (result != 0)
+		return result;
+	sz_header_digest(bytes, digest);
+	if (wish->digest != NULL && !sz_equal(digest, wish->digest, sizeof(digest)))
+		return -EBADMSG;
+	result = sz_blob_decode(wish->store->keys, bytes, done, wish->header, &payload);
+	if (result != 0)
+		return result;
+	if (memcmp(&wish->header->id, wish->id, sizeof(*wish->id)) != 0)
+		return -EBADMSG;
+	if (wish->digest_out != NULL)
+		memcpy(wish->digest_out, digest, sizeof(digest));
+	*wish->payload = payload;
+	payload = (struct sz_bytes){ 0 };
+	return 0;
+}
+
+static int blob_read(struct blob_wish *wish)
+{
+	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+	const char *text;
+	int result = sz_object_open_any(wish->store, wish->id, blob_check, wish, &file, &text);
+
+	if (result == -EBADMSG)
+		sz_damage_note(wish->store, NO_DEVICE, wish->id, 0, text);
+	return result;
+}
+
+int sz_blob_read(struct sz_store *store, const struct sz_ref *ref, struct sz_header *header_out,
+		 struct sz_bytes *payload_out)
+{
+	struct blob_wish wish = { store, &ref->id, ref->digest, header_out, payload_out, NULL };
+
+	return blob_read(&wish);
+}
+
+int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,
+		    struct sz_bytes *payload_out, uint8_t digest_out[SZ_DIGEST_BYTES])
+{
+	struct blob_wish wish = { store, id, NULL, header_out, payload_out, digest_out };
+
+	return blob_read(&wish);
+}

@@ -1,0 +1,317 @@
+/*
+ * band: bulk data goes straight into the file that it will stay in. A position that no object, delta
+ * or overlay says anything about may open a band; its slots are filled in the order of arrival.
+ *
+ *   state     takes sectors   what it holds is found by   ends as
+ *   OPEN      yes             overlay                     FINISHED or CLOSED
+ *   CLOSED    no              overlay                     copied by the seal: too little of it is live
+ *   BROKEN    no              overlay                     copied by the seal: its tail could not be written
+ *   FINISHED  no              its row                     renamed out of live/
+ *
+ * 1. Slots are reserved under log_lock and written without it: writers of one band do not wait.
+ * 2. A band is finished when it takes no more and no reserved slot is still being written.
+ * 3. An open band's sectors had no entry in any delta when they came; so deltas go before the
+ *    band's object, and its folded_to is 0.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+
+static struct source *band_find(const struct epoch *epoch, uint32_t band)
+{
+	for (uint32_t i = 0; i < epoch->source_count; i++) {
+		struct source *source = epoch->sources[i];
+
+		if (source != NULL && source->state != SOURCE_LOG && source->band == band)
+			return source;
+	}
+	return NULL;
+}
+
+void sz_band_to_row(struct sz_device *device, struct epoch *epoch, struct source *band,
+		    const struct row *row)
+{
+	uint64_t base = sz_band_base(device, band->band);
+	uint32_t length = sz_band_length(device, band->band);
+	struct row *slot = NULL;
+
+	/* The shard was made before anything was written: this cannot fail. */
+	if (sz_row_make(device, band->band, &slot) != 0)
+		abort();
+	sz_overlay_remove_source(&epoch->overlay, base, length, band->number);
+	*slot = *row;
+	band->state = BAND_FINISHED;
+}
+
+int sz_band_entries(const struct sz_device *device, struct epoch *epoch, const struct source *band,
+		    struct entries *entries)
+{
+	uint64_t base = sz_band_base(device, band->band);
+	uint64_t end = base + sz_band_length(device, band->band);
+	int result = 0;
+
+	for (const struct sz_extent *extent = sz_overlay_find(&epoch->overlay, base);
+	     extent != NULL && extent->sector < end && result == 0;
+	     extent = sz_overlay_next(extent)) {
+		if (extent->state != SZ_OVERLAY_DATA || extent->source != band->number)
+			continue;
+		for (uint64_t i = 0; i < extent->count && result == 0; i++) {
+			struct sz_index_entry entry = {
+				.sector = extent->sector + i,
+				.state = SZ_SECTOR_DATA,
+				.slot_or_count = (uint32_t)(extent->place + i - 1),
+			};
+
+			memcpy(entry.nonce_tag, extent->nonce_tags + i * SZ_NONCE_TAG_BYTES,
+			       SZ_NONCE_TAG_BYTES);
+			result = sz_entries_add(entries, &entry);
+		}
+	}
+	return result;
+}
+
+static void band_header(const struct sz_device *device, const struct source *band,
+			uint64_t generation, struct sz_header *header)
+{
+	sz_header_init(device->store, device, SZ_KIND_BAND, generation, header);
+	header->id = band->id;
+	memcpy(header->salt, band->salt, sizeof(band->salt));
+	header->base_sector = sz_band_base(device, band->band);
+	header->sector_count = sz_band_length(device, band->band);
+}
+
+int sz_band_finish(struct sz_device *device, struct epoch *epoch, struct source *band)
+{
+	CLEANUP(sz_entries_free) struct entries entries = { 0 };
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	struct sz_log_entry entry = { .type = SZ_LOG_BAND_FINISHED, .sector = band->band };
+	struct row row = { .epoch = epoch->number };
+	struct row *unused;
+	int result;
+
+	band->state = BAND_CLOSED;
+	if (header == NULL)
+		return -ENOMEM;
+	result = sz_band_entries(device, epoch, band, &entries);
+	if (result != 0 || entries.count * LIVE_SHARE < sz_band_length(device, band->band))
+		return result;
+	{
+		WRITE_SCOPE(&device->map_lock);
+
+		result = sz_row_make(device, band->band, &unused);
+	}
+	if (result != 0)
+		return result;
+	band_header(device, band, epoch->number, header);
+	header->data_slots = sz_band_slots(band->next_slot, device->store->band_sectors);
+	result = sz_object_finish(band->file, device->store->keys, band->keys, header, &entries,
+				  band->next_slot, band->digest);
+	if (result != 0) {
+		band->state = BAND_BROKEN;
+		return result;
+	}
+	band->is_dirty = true;
+	memcpy(entry.digest, band->digest, sizeof(entry.digest));
+	if (epoch->end == 0) { /* an ended epoch's log takes no more: the root will name the band */
+		result = sz_log_append(epoch, &entry);
+		if (result != 0) {
+			band->state = BAND_BROKEN;
+			return result;
+		}
+	}
+	row.ref.id = band->id;
+	memcpy(row.ref.digest, band->digest, sizeof(row.ref.digest));
+	row.live_sectors = (uint32_t)entries.count;
+	row.data_slots = header->data_slots;
+	{
+		WRITE_SCOPE(&device->map_lock);
+
+		sz_band_to_row(device, epoch, band, &row);
+	}
+	return 0;
+}
+
+/* Makes room for one more open band: the least used one that nobody writes to. */
+static int band_evict(struct sz_device *device, struct epoch *epoch)
+{
+	struct source *least = NULL;
+	uint32_t open = 0;
+
+	for (uint32_t i = 0; i < epoch->source_count; i++) {
+		struct source *source = epoch->sources[i];
+
+		if (source == NULL || source->state != BAND_OPEN)
+			continue;
+		open++;
+		if (source->in_flight == 0 && (least == NULL || source->used_at < least->used_at))
+			least = source;
+	}
+	if (open < OPEN_BANDS_MAX)
+		return 0;
+	return least == NULL ? -EAGAIN : sz_band_finish(device, epoch, least);
+}
+
+static int band_create(struct sz_device *device, uint32_t number, struct source **band_out)
+{
+	struct sz_store *store = device->store;
+	struct epoch *epoch = device->live;
+	struct sz_backend *backend = store->folders[device->folder].backend;
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	CLEANUP(sz_source_drop) struct source *band = NULL;
+	struct sz_log_entry entry = { .type = SZ_LOG_BAND_OPEN, .sector = number };
+	char name[SZ_OBJECT_NAME_BYTES];
+	int result;
+
+	if (header == NULL)
+		return -ENOMEM;
+	sz_header_init(store, device, SZ_KIND_BAND, epoch->number, header);
+	band = sz_source_make(store, &header->id, BAND_OPEN);
+	if (band == NULL)
+		return -ENOMEM;
+	band->band = number;
+	band->folder = device->folder;
+	memcpy(band->salt, header->salt, sizeof(band->salt));
+	band_header(device, band, epoch->number, header);
+	sz_object_keys_derive(store->keys, header, band->keys);
+	entry.id = band->id;
+	memcpy(entry.salt, band->salt, sizeof(entry.salt));
+	sz_name_encode(store->keys, &band->id, name);
+	result = sz_backend_create(backend, SZ_LIVE, name, &band->file);
+	if (result != 0)
+		return result;
+	result = sz_catalog_add(store, &band->id, device->folder, SZ_LIVE, 0);
+	if (result == 0)
+		result = sz_log_append(epoch, &entry);
+	if (result == 0) {
+		WRITE_SCOPE(&device->map_lock);
+
+		result = sz_epoch_add_source(epoch, band);
+	}
+	if (result != 0) {
+		sz_catalog_drop(store, &band->id, device->folder, SZ_LIVE);
+		(void)!sz_backend_remove(backend, SZ_LIVE, name);
+		return result;
+	}
+	epoch->has_new_names = true;
+	*band_out = TAKE(band);
+	return 0;
+}
+
+int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
+		    struct source **band_out, uint32_t *slot_out)
+{
+	struct epoch *epoch = device->live;
+	uint32_t number = sz_band_of(device, sector);
+	struct source *band = band_find(epoch, number);
+	int result;
+
+	*band_out = NULL;
+	if (band != NULL && band->state != BAND_OPEN)
+		return 0;
+	/* A band of the epoch that is being sealed is an object soon: there are never two of a number. */
+	if (device->sealing != NULL && band_find(device->sealing, number) != NULL)
+		return 0;
+	if (band == NULL &&
+	    (sz_row_find(device, number) != NULL || sz_shard_is_lost(device, number)))
+		return 0;
+	if (sz_map_has_entries(device, sector, count))
+		return 0;
+	if (band == NULL) {
+		result = band_evict(device, epoch);
+		if (result == 0)
+			result = band_create(device, number, &band);
+		if (result == -ENOSPC || result == -EDQUOT)
+			return result;
+		if (result != 0 || band == NULL)
+			return 0; /* the log will say if it is worse than that */
+	}
+	if (count > device->store->band_sectors - band->next_slot) {
+		if (band->in_flight == 0)
+			return sz_band_finish(device, epoch, band);
+		return 0;
+	}
+	*slot_out = band->next_slot;
+	band->next_slot += count;
+	band->in_flight++;
+	band->used_at = atomic_load(&device->store->sequence);
+	*band_out = band;
+	return 0;
+}
+
+int sz_band_release(struct sz_device *device, struct epoch *epoch, struct source *band)
+{
+	band->is_dirty = true;
+	band->in_flight--;
+	if (band->in_flight > 0 || band->state != BAND_OPEN ||
+	    band->next_slot < sz_band_length(device, band->band))
+		return 0;
+	return sz_band_finish(device, epoch, band);
+}
+
+/* Pages authenticate one by one; together they are those that the header counts. */
+static int pages_verify(const struct sz_header *header, const struct sz_object_keys *keys,
+			struct sz_file *file)
+{
+	CLEANUP_BYTES struct sz_bytes tags = { 0 };
+	uint8_t digest[SZ_DIGEST_BYTES];
+
+	for (uint32_t i = 0; i < header->page_count; i++) {
+		uint8_t page[SZ_PAGE_BYTES];
+		uint8_t payload[SZ_PAGE_PAYLOAD];
+		size_t done;
+		int result = sz_read_retried(file, page, sizeof(page),
+					     (1 + (uint64_t)header->data_slots + i) * SZ_PAGE_BYTES,
+					     &done);
+
+		if (result != 0)
+			return result;
+		if (done < sizeof(page) ||
+		    (i < header->leaf_count && sz_page_open(keys, i, page, payload) != 0))
+			return -EBADMSG;
+		result = sz_bytes_append(&tags, page + SZ_PAGE_BYTES - SZ_X_TAG_BYTES,
+					 SZ_X_TAG_BYTES);
+		if (result != 0)
+			return result;
+	}
+	sz_digest(tags.data, tags.length, digest);
+	return sz_equal(digest, header->pages_digest, sizeof(digest)) ? 0 : -EBADMSG;
+}
+
+int sz_band_verify(const struct sz_device *device, struct sz_file *file, struct row *row)
+{
+	struct sz_store *store = device->store;
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	struct sz_object_keys *keys;
+	uint8_t page[SZ_PAGE_BYTES];
+	uint8_t trailer[SZ_TRAILER_BYTES];
+	uint8_t digest[SZ_DIGEST_BYTES];
+	size_t done;
+	int result = sz_read_retried(file, page, sizeof(page), 0, &done);
+
+	if (result != 0)
+		return result;
+	if (header == NULL)
+		return -ENOMEM;
+	if (done < sizeof(page))
+		return -EBADMSG;
+	sz_header_digest(page, digest);
+	if (!sz_equal(digest, row->ref.digest, sizeof(digest)) ||
+	    sz_header_decode(store->keys, page, header) != 0)
+		return -EBADMSG;
+	result = sz_read_retried(file, trailer, sizeof(trailer),
+				 header->file_bytes - SZ_TRAILER_BYTES, &done);
+	if (result != 0)
+		return result;
+	keys = sz_key_slab_take(&store->slab);
+	if (keys == NULL)
+		return -ENOMEM;
+	sz_object_keys_derive(store->keys, header, keys);
+	result = done < sizeof(trailer) ? -EBADMSG : sz_trailer_open(keys, page, trailer);
+	if (result == 0)
+		result = pages_verify(header, keys, file);
+	sz_key_slab_give(&store->slab, keys);
+	row->live_sectors = (uint32_t)header->entry_count;
+	row->data_slots = header->data_slots;
+	row->folded_to = header->folded_to;
+	return result;
+}

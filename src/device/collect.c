@@ -1,0 +1,280 @@
+/*
+ * collect: removes what no generation needs any more. The newest generation and the one before it stay
+ * whole, so that a copy that began before a seal can be finished. Bands and deltas are never removed
+ * here: a new generation has all that the one before has.
+ *
+ * Nothing is removed while a root of another history is in the folders, or a root cannot be read: what
+ * they refer to is not known. Roots go first.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+
+void sz_ids_free(struct ids *ids)
+{
+	free(ids->at);
+	*ids = (struct ids){ 0 };
+}
+
+static int id_compare(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct sz_id));
+}
+
+static void ids_sort(struct ids *ids)
+{
+	if (ids->count > 0)
+		qsort(ids->at, ids->count, sizeof(*ids->at), id_compare);
+}
+
+static bool ids_have(const struct ids *sorted, const struct sz_id *id)
+{
+	return sorted->count > 0 &&
+	       bsearch(id, sorted->at, sorted->count, sizeof(*sorted->at), id_compare) != NULL;
+}
+
+/* Adds an id that is not all zeros. */
+static int id_add(struct ids *ids, const struct sz_id *id)
+{
+	static const struct sz_id none;
+	struct sz_id *grown;
+
+	if (memcmp(id, &none, sizeof(none)) == 0)
+		return 0;
+	if ((ids->count & (ids->count - 1)) == 0) { /* full: capacities are powers of two */
+		grown = realloc(ids->at, (ids->count == 0 ? 1 : 2 * ids->count) * sizeof(*grown));
+		if (grown == NULL)
+			return -ENOMEM;
+		ids->at = grown;
+	}
+	ids->at[ids->count++] = *id;
+	return 0;
+}
+
+void sz_object_remove(struct sz_store *store, const struct sz_id *id)
+{
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+
+	for (const struct location *at = locations; at != NULL; at = at->next) {
+		int result =
+			sz_backend_remove(store->folders[at->folder].backend, at->part, at->name);
+
+		if (result == 0 || result == -ENOENT)
+			sz_catalog_drop(store, id, at->folder, at->part);
+	}
+}
+
+int sz_index_ids(const struct sz_store *store, struct ids *ids)
+{
+	int result = store->root.generation == 0 ? 0 : id_add(ids, &store->root_id);
+
+	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
+		const struct sz_device *device = &store->devices[i];
+
+		result = id_add(ids, &device->manifest_ref.id);
+		if (result == 0)
+			result = id_add(ids, &device->hot_ref.id);
+		for (uint32_t j = 0; j < device->shard_count && result == 0; j++)
+			if (device->shards[j] != NULL)
+				result = id_add(ids, &device->shards[j]->ref.id);
+		for (uint32_t j = 0; j < device->delta_count && result == 0; j++)
+			if (!device->deltas[j]->info.list_is_inline)
+				result = id_add(ids, &device->deltas[j]->info.list.id);
+	}
+	ids_sort(ids);
+	return result;
+}
+
+static bool is_root(const struct sz_id *id)
+{
+	enum sz_kind kind;
+	uint32_t device;
+	uint64_t generation;
+
+	return sz_id_parse(id, &kind, &device, &generation) == 0 && kind == SZ_KIND_ROOT;
+}
+
+static void folders_sync(struct sz_store *store)
+{
+	for (uint32_t i = 0; i < store->device_count; i++)
+		if (store->devices[i].folder != NO_DEVICE)
+			(void)!sz_backend_sync_folder(
+				store->folders[store->devices[i].folder].backend, SZ_SEALED);
+}
+
+void sz_collect(struct sz_store *store, struct ids *before)
+{
+	CLEANUP(sz_ids_free) struct ids now = { 0 };
+
+	if (store->has_foreign || !store->is_root_everywhere || sz_index_ids(store, &now) != 0)
+		return;
+	for (size_t i = 0; i < store->superseded.count; i++)
+		if (is_root(&store->superseded.at[i]))
+			sz_object_remove(store, &store->superseded.at[i]);
+	folders_sync(store);
+	for (size_t i = 0; i < store->superseded.count; i++)
+		if (!ids_have(&now, &store->superseded.at[i]))
+			sz_object_remove(store, &store->superseded.at[i]);
+	sz_ids_free(&store->superseded);
+	for (size_t i = 0; i < before->count; i++)
+		if (!ids_have(&now, &before->at[i]) &&
+		    id_add(&store->superseded, &before->at[i]) != 0)
+			return; /* they stay: the next opening finds them */
+}
+
+/* What a manifest of an earlier generation refers to. What cannot be read is not removed. */
+static int manifest_ids(struct sz_store *store, const struct sz_ref *ref, struct ids *ids)
+{
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	CLEANUP(sz_manifest_free) struct sz_manifest manifest = { 0 };
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, &ref->id);
+	int result;
+
+	if (header == NULL)
+		return -ENOMEM;
+	if (locations == NULL || sz_blob_read(store, ref, header, &payload) != 0 ||
+	    sz_manifest_decode(payload.data, payload.length, &manifest) != 0)
+		return 0;
+	result = id_add(ids, &ref->id);
+	if (result == 0)
+		result = id_add(ids, &manifest.hot.id);
+	for (uint32_t i = 0; i < manifest.shard_count && result == 0; i++)
+		result = id_add(ids, &manifest.shards[i].shard.id);
+	for (uint32_t i = 0; i < manifest.delta_count && result == 0; i++)
+		if (!manifest.deltas[i].list_is_inline)
+			result = id_add(ids, &manifest.deltas[i].list.id);
+	return result;
+}
+
+/* Does the newest root descend from one of this lineage and generation? */
+static bool is_ancestor(const struct sz_store *store, const uint8_t lineage[16],
+			uint64_t generation)
+{
+	const struct sz_root *root = &store->root;
+
+	if (memcmp(root->lineage, lineage, sizeof(root->lineage)) == 0)
+		return generation < root->generation;
+	for (uint32_t i = 0; i < root->ancestor_count; i++)
+		if (memcmp(root->ancestors[i].lineage, lineage, 16) == 0)
+			return generation <= root->ancestors[i].generation;
+	return false;
+}
+
+static int root_ids(struct sz_store *store, const struct sz_id *id, const struct ids *now,
+		    struct ids *superseded)
+{
+	CLEANUP(sz_root_free) struct sz_root root = { 0 };
+	CLEANUP(sz_ids_free) struct ids ids = { 0 };
+	uint8_t digest[SZ_DIGEST_BYTES];
+	int result = sz_root_read(store, id, &root, digest);
+
+	if (result != 0 || !is_ancestor(store, root.lineage, root.generation)) {
+		store->has_foreign = true;
+		return 0;
+	}
+	result = id_add(superseded, id);
+	for (uint32_t i = 0; i < root.device_count && result == 0; i++)
+		if (!ids_have(now, &root.devices[i].manifest.id))
+			result = manifest_ids(store, &root.devices[i].manifest, &ids);
+	for (size_t i = 0; i < ids.count && result == 0; i++)
+		if (!ids_have(now, &ids.at[i]))
+			result = id_add(superseded, &ids.at[i]);
+	return result;
+}
+
+int sz_collect_ancestors(struct sz_store *store)
+{
+	CLEANUP_FREE struct sz_id *roots = NULL;
+	CLEANUP(sz_ids_free) struct ids now = { 0 };
+	size_t count = 0;
+	int result = sz_catalog_ids(store, SZ_KIND_ROOT, &roots, &count);
+
+	if (result == 0)
+		result = sz_index_ids(store, &now);
+	for (size_t i = 0; i < count && result == 0; i++)
+		if (memcmp(&roots[i], &store->root_id, sizeof(roots[i])) != 0)
+			result = root_ids(store, &roots[i], &now, &store->superseded);
+	return result;
+}
+
+struct log_lineage {
+	struct sz_store *store;
+	bool is_foreign;
+};
+
+static int log_check(void *context, struct sz_file *file, uint64_t size_bytes)
+{
+	struct log_lineage *log = context;
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	uint8_t page[SZ_PAGE_BYTES];
+	size_t done;
+	int result = sz_read_retried(file, page, sizeof(page), 0, &done);
+
+	(void)size_bytes;
+	if (header == NULL)
+		return -ENOMEM;
+	if (result != 0)
+		return result;
+	if (done == sizeof(page) && sz_header_decode(log->store->keys, page, header) == 0)
+		log->is_foreign = memcmp(header->lineage, log->store->root.lineage, 16) != 0 &&
+				  !is_ancestor(log->store, header->lineage, 0);
+	return 0;
+}
+
+/* May another history still need what is in live/? */
+static bool has_foreign_logs(struct sz_store *store)
+{
+	CLEANUP_FREE struct sz_id *logs = NULL;
+	size_t count = 0;
+
+	if (sz_catalog_ids(store, SZ_KIND_LOG, &logs, &count) != 0)
+		return true;
+	for (size_t i = 0; i < count; i++) {
+		CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+		struct log_lineage log = { .store = store };
+		enum sz_kind kind;
+		uint32_t device;
+		uint64_t generation;
+		const char *text;
+
+		if (sz_id_parse(&logs[i], &kind, &device, &generation) != 0 ||
+		    generation > store->root.generation ||
+		    sz_object_open_any(store, &logs[i], log_check, &log, &file, &text) != 0 ||
+		    log.is_foreign)
+			return true;
+	}
+	return false;
+}
+
+void sz_collect_live(struct sz_store *store)
+{
+	CLEANUP_BYTES struct sz_bytes found = { 0 };
+
+	if (store->has_foreign || has_foreign_logs(store))
+		return;
+	{
+		const struct catalog *catalog = &store->catalog;
+		MUTEX_SCOPE(&store->catalog.lock);
+
+		for (size_t i = 0; i < catalog->bucket_count; i++)
+			for (const struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
+			     entry = entry->next)
+				for (const struct location *at = entry->locations; at != NULL;
+				     at = at->next)
+					if (at->part == SZ_LIVE &&
+					    sz_bytes_append(&found, &entry->id,
+							    sizeof(entry->id)) != 0)
+						return;
+	}
+	for (size_t i = 0; i < found.length / sizeof(struct sz_id); i++) {
+		const struct sz_id *id = (const struct sz_id *)(const void *)found.data + i;
+		CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+
+		for (const struct location *at = locations; at != NULL; at = at->next)
+			if (at->part == SZ_LIVE &&
+			    sz_backend_remove(store->folders[at->folder].backend, SZ_LIVE,
+					      at->name) == 0)
+				sz_catalog_drop(store, id, at->folder, SZ_LIVE);
+	}
+}

@@ -1,0 +1,600 @@
+/*
+ * What the files of device share. The rules are in docs/DESIGN.md, section 4; the bytes in
+ * docs/FORMAT.md.
+ *
+ * Locks, in the order in which they are taken:
+ *   seal_lock   one seal at a time
+ *   gate        shared by each write, TRIM and flush; exclusive to change epochs: the only pause
+ *   begin_lock  the live epoch gets its logs
+ *   flush_lock  of a device: one flush at a time
+ *   log_lock    of a device: the order of its log; held while a log is written to, so that the order
+ *               of the log and of the overlay are the same
+ *   map_lock    of a device: what is where: overlays, rows, deltas, hot image
+ *   the leaves  catalog, cache, an object, slab, damage: hold no other lock of these
+ *
+ * What map_lock guards changes only while both log_lock and map_lock (for writing) are held, so each
+ * of them alone is enough to read it. No I/O is done under map_lock.
+ */
+#ifndef SZ_DEVICE_DEVICE_INTERNAL_H
+#define SZ_DEVICE_DEVICE_INTERNAL_H
+
+#include "device/device.h"
+#include "device/overlay.h"
+#include "format/format.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Limits, each with its reason. */
+#define SECTOR         ((uint64_t)SZ_SECTOR_BYTES)
+#define HOT_EDGE       128U /* sectors of the hot area at each end of a device: ZFS's labels */
+#define HOT_SECTORS    256U /* of both */
+#define BAND_PIECE     16U  /* a write of fewer sectors (64 KiB) goes to the log */
+#define OPEN_BANDS_MAX 32U  /* of a device; ZFS fills a few metaslabs at a time */
+#define LIVE_SHARE     16U  /* a band less than 1/16 live is no band */
+#define IO_SECTORS     256U /* sectors in one call of the host, 1 MiB */
+#define OBJECTS_MAX                                                                                \
+	256U /* open sealed objects, each a descriptor: below the usual limit of 1,024 */
+#define FOLDERS_MAX       256U         /* folders that are looked at */
+#define KEY_OBJECTS_MAX   16U          /* key objects that are tried: each costs seconds */
+#define DAMAGES_MAX       4096U        /* that are listed */
+#define EPOCH_SECTORS_MAX (1ULL << 20) /* in an overlay (4 GiB): then the epoch is sealed */
+#define SOURCES_MAX       (1U << 20)   /* live files of an epoch */
+#define TRANSIENT_TRIES   3U           /* of a read that failed in a way that may pass */
+#define TRANSIENT_WAIT_MS 20U
+#define NO_SPACE_TRIES    25U /* of a flush on a full disk: space may come back; 5 s */
+#define NO_SPACE_WAIT_MS  200U
+#define NO_DEVICE         UINT32_MAX
+
+/* Scoped locks. */
+static inline pthread_mutex_t *scope_mutex_lock(pthread_mutex_t *mutex)
+{
+	(void)pthread_mutex_lock(mutex);
+	return mutex;
+}
+static inline void scope_mutex_unlock(pthread_mutex_t **mutex)
+{
+	(void)pthread_mutex_unlock(*mutex);
+}
+static inline pthread_rwlock_t *scope_read_lock(pthread_rwlock_t *lock)
+{
+	(void)pthread_rwlock_rdlock(lock);
+	return lock;
+}
+static inline pthread_rwlock_t *scope_write_lock(pthread_rwlock_t *lock)
+{
+	(void)pthread_rwlock_wrlock(lock);
+	return lock;
+}
+static inline void scope_rwlock_unlock(pthread_rwlock_t **lock)
+{
+	(void)pthread_rwlock_unlock(*lock);
+}
+#define SCOPE_NAME_(a, b) a##b
+#define SCOPE_NAME(a, b)  SCOPE_NAME_(a, b)
+#define MUTEX_SCOPE(mutex)                                                                         \
+	CLEANUP(scope_mutex_unlock)                                                                \
+	pthread_mutex_t *SCOPE_NAME(scope_, __LINE__) __attribute__((unused)) =                    \
+		scope_mutex_lock(mutex)
+#define READ_SCOPE(lock)                                                                           \
+	CLEANUP(scope_rwlock_unlock)                                                               \
+	pthread_rwlock_t *SCOPE_NAME(scope_, __LINE__) __attribute__((unused)) =                   \
+		scope_read_lock(lock)
+#define WRITE_SCOPE(lock)                                                                          \
+	CLEANUP(scope_rwlock_unlock)                                                               \
+	pthread_rwlock_t *SCOPE_NAME(scope_, __LINE__) __attribute__((unused)) =                   \
+		scope_write_lock(lock)
+
+/* Secret memory for many small keys: a guarded page for each would be dear. */
+struct key_block;
+struct key_slab {
+	pthread_mutex_t lock;
+	struct key_block *blocks;
+};
+void sz_key_slab_init(struct key_slab *slab);
+void sz_key_slab_fini(struct key_slab *slab);                   /* wipes */
+struct sz_object_keys *sz_key_slab_take(struct key_slab *slab); /* NULL: no memory */
+void sz_key_slab_give(struct key_slab *slab,
+		      struct sz_object_keys *keys); /* wipes; NULL is allowed */
+
+/* A folder in which objects are: a device's, or one more that was found. */
+struct folder {
+	struct sz_backend *backend; /* owned */
+	uint32_t device;            /* whose it is; NO_DEVICE: only looked in */
+};
+
+/* Where the objects are: what the folders list, and what this opening made since. */
+struct location {
+	struct location *next;
+	uint32_t folder;
+	enum sz_part part;
+	uint64_t size_bytes;
+	char name[]; /* not always the one that the id encodes to */
+};
+struct catalog_entry {
+	struct catalog_entry *next; /* in its bucket */
+	struct sz_id id;
+	struct location *locations;
+};
+struct catalog {
+	pthread_mutex_t lock; /* guards all below */
+	struct catalog_entry **buckets;
+	size_t bucket_count; /* a power of two */
+	size_t entry_count;
+	struct location *strangers; /* files whose names are not ours, not looked into yet */
+};
+int sz_catalog_init(struct catalog *catalog) MUST_CHECK;
+void sz_catalog_fini(struct catalog *catalog);
+/* Lists all folders. -ENODEV and the like of a single folder are left to those who read from it. */
+int sz_catalog_load(struct sz_store *store) MUST_CHECK;
+int sz_catalog_add(struct sz_store *store, const struct sz_id *id, uint32_t folder,
+		   enum sz_part part, uint64_t size_bytes) MUST_CHECK;
+/* What was live in a folder is sealed from now on. */
+void sz_catalog_sealed(struct sz_store *store, const struct sz_id *id, uint32_t folder);
+void sz_catalog_drop(struct sz_store *store, const struct sz_id *id, uint32_t folder,
+		     enum sz_part part);
+/* A copy of the id's locations, to be freed by _locations_free; NULL: none (or no memory). */
+struct location *sz_catalog_find(struct sz_store *store, const struct sz_id *id);
+void sz_locations_free(struct location **locations);
+/* Looks into strangers (up to so many bytes long): those that are ours become known under their ids. */
+bool sz_catalog_identify(struct sz_store *store, uint64_t longest_bytes);
+/* All ids of a kind, also those that are live; freed by the caller. */
+int sz_catalog_ids(struct sz_store *store, enum sz_kind kind, struct sz_id **ids_out,
+		   size_t *count_out) MUST_CHECK;
+
+/*
+ * Opens an object at a location. _any: the first of its locations that passes check, which gets the
+ * file and returns 0, or -EBADMSG (this one is not it). -EBADMSG: none; text_out says why. Others:
+ * errors that may pass.
+ */
+typedef int object_check_fn(void *context, struct sz_file *file, uint64_t size_bytes);
+int sz_object_open_any(struct sz_store *store, const struct sz_id *id, object_check_fn *check,
+		       void *context, struct sz_file **file_out, const char **text_out) MUST_CHECK;
+/* Full reads, retried while the failure may pass. Short: *done_out < length. */
+int sz_read_retried(struct sz_file *file, void *buffer, size_t length, uint64_t offset,
+		    size_t *done_out) MUST_CHECK;
+bool sz_error_is_transient(int error);
+void sz_cleanup_file(struct sz_file **file);
+/* A blob by reference, from any folder that has it whole. -EBADMSG: none has. */
+int sz_blob_read(struct sz_store *store, const struct sz_ref *ref, struct sz_header *header_out,
+		 struct sz_bytes *payload_out) MUST_CHECK;
+/* The same by id alone (roots: nothing refers to the newest); digest_out: which it was. */
+int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,
+		    struct sz_bytes *payload_out, uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
+
+/* Sealed bands and deltas, open. */
+struct object;
+struct cache {
+	pthread_mutex_t lock; /* guards all below, and the list's fields of objects */
+	struct object *newest;
+	struct object *oldest;
+	uint32_t count;
+};
+void sz_cache_init(struct cache *cache);
+void sz_cache_fini(struct sz_store *store);
+/* -EBADMSG: missing or not authentic (noted as damage); other errors may pass. */
+int sz_object_get(struct sz_store *store, const struct sz_device *device, const struct sz_ref *ref,
+		  struct object **object_out) MUST_CHECK;
+void sz_object_put(struct sz_store *store, struct object **object);
+/* What the object says of sectors from sector on: a run of one state, consecutive slots if DATA. */
+struct object_run {
+	uint64_t sector;
+	uint32_t count;
+	enum sz_sector_state state; /* ABSENT: no entry */
+	uint64_t place;             /* DATA: page of the file that the first is in */
+	uint8_t *nonce_tags; /* DATA: filled in; the caller's, room for the longest run asked for */
+};
+/* longest: at most so many sectors. A leaf that does not authenticate is POISON. */
+int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
+		   struct object_run *run_out) MUST_CHECK;
+struct sz_file *sz_object_file(struct object *object);
+const struct sz_object_keys *sz_object_keys(const struct object *object);
+const struct sz_header *sz_object_header(const struct object *object);
+
+/* A file of the live epoch: a log, or a band that is being filled. */
+enum source_state {
+	SOURCE_LOG,
+	BAND_OPEN,     /* takes sectors */
+	BAND_CLOSED,   /* takes no more; what is in it is found through the overlay */
+	BAND_BROKEN,   /* the same, and its tail may be written in part: cannot be finished */
+	BAND_FINISHED, /* an object, found through its row */
+};
+struct source {
+	atomic_uint references;
+	struct sz_store *store;
+	struct sz_file *file; /* NULL: it is missing (recovery only) */
+	struct sz_id id;
+	struct sz_object_keys *keys; /* of a log, .page is K_log */
+	uint32_t number;             /* in its epoch */
+	uint32_t folder;
+	/* bands; guarded by log_lock */
+	enum source_state state;
+	uint32_t band;
+	uint32_t next_slot;
+	uint32_t in_flight; /* writes into reserved slots */
+	uint64_t used_at;   /* sequence number of the last use */
+	bool is_dirty;      /* written to since its last sync */
+	bool is_named;      /* renamed out of live/ */
+	uint8_t salt[SZ_SALT_BYTES];
+	uint8_t digest[SZ_DIGEST_BYTES]; /* FINISHED */
+};
+struct source *sz_source_make(struct sz_store *store, const struct sz_id *id,
+			      enum source_state state);
+struct source *sz_source_hold(struct source *source);
+void sz_source_drop(struct source **source);
+
+/* The log's end. Guarded by log_lock. */
+struct log_writer {
+	struct source *source; /* NULL: nothing was written in this epoch yet; the epoch owns it */
+	uint64_t record;       /* number of the next record */
+	uint8_t previous[SZ_X_TAG_BYTES];
+	uint64_t next_page;  /* where the next page of the file goes */
+	uint64_t frame_page; /* of the record of the frame that is being filled */
+	uint32_t frame_sectors;
+	uint32_t frame_entries;
+	size_t frame_bytes; /* of the payload; 0: no frame is open */
+	uint8_t payload[SZ_PAGE_PAYLOAD];
+	/* A record that is sealed, and could not be written yet: always the same bytes. */
+	bool has_pending;
+	uint64_t pending_page;
+	uint8_t pending[SZ_PAGE_BYTES];
+};
+
+/* One device's part of an epoch. */
+struct epoch {
+	uint64_t number;
+	struct sz_overlay overlay; /* extents' places are pages of their source */
+	struct source **sources;
+	uint32_t source_count;
+	uint32_t source_capacity;
+	struct log_writer log;
+	uint64_t committed; /* sequence number of the last commit record that is durable */
+	uint64_t end;       /* sequence number at which the epoch ended; 0: it is live */
+	bool has_new_names; /* in live/, since it was last synced */
+	bool hot_changed;
+	uint8_t *hot; /* sealing: the hot image as it was at the epoch's end */
+};
+struct epoch *sz_epoch_make(uint64_t number);
+void sz_epoch_free(struct epoch **epoch);
+/* Takes over the reference. */
+int sz_epoch_add_source(struct epoch *epoch, struct source *source) MUST_CHECK;
+
+/* The hot area in memory. */
+struct hot {
+	uint8_t *sectors; /* HOT_SECTORS of plaintext */
+	uint8_t written[HOT_SECTORS / 8];
+	uint8_t poison[HOT_SECTORS / 8];
+};
+#define HOT_IMAGE_BYTES ((size_t)HOT_SECTORS * SZ_SECTOR_BYTES + 2 * (HOT_SECTORS / 8))
+
+/* A band that has an object. */
+struct row {
+	struct sz_ref ref; /* id all zeros: none */
+	uint64_t folded_to;
+	uint64_t epoch; /* in which it was made: not in a seal of an earlier one */
+	uint32_t live_sectors;
+	uint32_t data_slots;
+};
+struct shard {
+	struct sz_ref ref;
+	bool is_lost; /* no copy could be read: what its bands hold is not known */
+	struct row rows[SZ_SHARD_BANDS];
+};
+struct delta {
+	struct sz_manifest_delta info; /* runs are always here, whether inline or not */
+};
+
+struct sz_device {
+	struct sz_store *store;
+	uint32_t index;
+	uint8_t id[16];
+	uint64_t sectors;
+	atomic_uint folder; /* NO_DEVICE: missing; changes under gate */
+	atomic_int failure; /* -errno; sticky */
+	atomic_uint_fast64_t damaged_sectors;
+	pthread_mutex_t flush_lock;
+	pthread_mutex_t log_lock;
+	pthread_rwlock_t map_lock;
+	/* guarded by map_lock and log_lock, see above */
+	struct epoch *live;
+	struct epoch *sealing; /* NULL: none */
+	struct shard **shards;
+	uint32_t shard_count;
+	struct delta **deltas; /* newest first */
+	uint32_t delta_count;
+	struct hot hot;
+	struct sz_ref hot_ref;
+	/* guarded by seal_lock */
+	struct sz_ref manifest_ref;
+	uint64_t stale_since; /* 0: current */
+	uint64_t stored_bytes;
+	uint64_t object_count;
+};
+
+struct ids { /* a set */
+	struct sz_id *at;
+	size_t count;
+};
+
+struct sz_store {
+	bool read_only;
+	char *path;                 /* NULL: made over the caller's backends */
+	struct sz_key_object *key;  /* in secret memory */
+	const struct sz_keys *keys; /* key->keys */
+	struct key_slab slab;
+	struct folder folders[FOLDERS_MAX];
+	uint32_t folder_count;
+	struct catalog catalog;
+	struct cache cache;
+	int lock_fd; /* -1: none */
+	char *lock_path;
+
+	uint32_t device_count;
+	struct sz_device *devices;
+	uint32_t band_sectors;
+	uint32_t parity;
+	uint8_t lineage[16]; /* of this opening */
+	uint8_t open_id[16];
+	uint8_t machine[16];
+	uint8_t *zeros; /* IO_SECTORS of them */
+
+	pthread_mutex_t seal_lock;
+	pthread_rwlock_t gate;
+	pthread_mutex_t begin_lock;
+	atomic_uint_fast64_t sequence; /* the next to be given */
+	atomic_bool has_begun; /* the live epoch has its logs; changes under begin_lock or gate */
+	/* guarded by seal_lock; root also by begin_lock */
+	uint64_t epoch; /* the live one's number; changes under gate */
+	bool is_sealing;
+	uint64_t sealing_number;
+	uint64_t sealed_sequence;
+	struct sz_root root;
+	struct sz_id root_id;
+	uint8_t root_digest[SZ_DIGEST_BYTES];
+	bool is_root_everywhere; /* all folders that are here have it */
+	bool has_foreign;        /* roots of other histories: nothing is collected */
+	struct ids superseded;   /* only generations before root refer to them */
+
+	bool recovered;
+	char recovery_text[200];
+	pthread_mutex_t damage_lock;
+	struct sz_damage *damages; /* guarded by damage_lock */
+	size_t damage_count;
+};
+
+/* damage.c */
+/* text NULL: what was said of it before stays. */
+void sz_damage_note(struct sz_store *store, uint32_t device, const struct sz_id *id,
+		    uint64_t sectors, const char *text);
+/* The code itself if reading may go on after it, and what the device answers from then on. */
+int sz_device_fail(struct sz_device *device, int error);
+int sz_device_check(const struct sz_device *device) MUST_CHECK;
+
+/* folders.c, lock.c, unlock.c */
+int sz_folders_find(struct sz_store *store, const struct sz_store_open *options,
+		    struct sz_error *error) MUST_CHECK;
+/* After unlocking: the folders that a PLACES note names. */
+int sz_folders_find_places(struct sz_store *store, struct sz_error *error) MUST_CHECK;
+int sz_folders_write_places(struct sz_store *store, struct sz_backend *home,
+			    const char *const *paths, size_t count,
+			    struct sz_error *error) MUST_CHECK;
+int sz_folder_add(struct sz_store *store, struct sz_backend *backend) MUST_CHECK;
+/* Says which folder is which device's. */
+void sz_folders_assign(struct sz_store *store);
+int sz_lock_take(struct sz_store *store, struct sz_error *error) MUST_CHECK;
+int sz_lock_verify(const struct sz_store *store) MUST_CHECK;
+void sz_lock_release(struct sz_store *store);
+int sz_store_unlock(struct sz_store *store, const struct sz_passphrase *passphrase,
+		    struct sz_error *error) MUST_CHECK;
+/* Writes the key object, as it is in memory, to a folder; names are synced by the caller. */
+int sz_key_object_write(struct sz_store *store, struct sz_backend *backend) MUST_CHECK;
+/* Removes key objects of earlier versions. */
+void sz_key_objects_collect(struct sz_store *store);
+
+/* build.c: new objects. They are in live/ until the batch is committed. */
+struct pending {
+	struct pending *next;
+	struct sz_file *file;
+	struct sz_id id;
+	uint32_t folder;
+};
+struct batch {
+	struct sz_store *store;
+	struct pending *first;
+};
+/* The file belongs to the batch. */
+int sz_batch_create(struct batch *batch, uint32_t folder, const struct sz_id *id,
+		    struct sz_file **file_out) MUST_CHECK;
+/* Syncs everything, renames it out of live/, syncs the folders. What fails stays for _abandon. */
+int sz_batch_commit(struct batch *batch) MUST_CHECK;
+void sz_batch_drop_first(struct batch *batch); /* removes what was created last */
+void sz_batch_abandon(struct batch *batch);    /* removes all that is not committed */
+void sz_header_init(const struct sz_store *store, const struct sz_device *device, enum sz_kind kind,
+		    uint64_t generation, struct sz_header *header_out);
+/* Index pages, hot images: the same file in the device's folder and the next copies - 1. */
+int sz_blob_write(struct batch *batch, const struct sz_device *device, enum sz_kind kind,
+		  uint64_t generation, const struct sz_bytes *payload, uint32_t copies,
+		  struct sz_ref *ref_out) MUST_CHECK;
+
+struct entries { /* a growing array, sorted by sector */
+	struct sz_index_entry *at;
+	size_t count;
+	size_t capacity;
+};
+int sz_entries_add(struct entries *entries, const struct sz_index_entry *entry) MUST_CHECK;
+void sz_entries_free(struct entries *entries);
+/*
+ * Writes what comes behind the slots in use: random slots up to header->data_slots, pages,
+ * trailer, and the header page. Fills in the header's counts. digest_out: of the object.
+ */
+int sz_object_finish(struct sz_file *file, const struct sz_keys *keys,
+		     const struct sz_object_keys *object_keys, struct sz_header *header,
+		     const struct entries *entries, uint32_t slots_used,
+		     uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
+uint32_t sz_band_slots(uint32_t used, uint32_t band_sectors); /* [F17] */
+
+/* A band or delta that is written from plaintext. */
+struct builder {
+	struct batch *batch;
+	struct sz_file *file;
+	struct sz_header header;
+	struct sz_object_keys *keys;
+	struct entries entries;
+	uint32_t slots;
+	uint8_t *ciphertext; /* IO_SECTORS */
+};
+int sz_builder_init(struct builder *builder, struct batch *batch, const struct sz_device *device,
+		    enum sz_kind kind, uint64_t generation, uint32_t band) MUST_CHECK;
+/* At most IO_SECTORS, ascending. */
+int sz_builder_add(struct builder *builder, uint64_t sector, uint32_t count,
+		   const uint8_t *plaintext) MUST_CHECK;
+int sz_builder_add_run(struct builder *builder, uint64_t sector, uint64_t count,
+		       enum sz_sector_state state) MUST_CHECK;
+int sz_builder_end(struct builder *builder, struct sz_ref *ref_out) MUST_CHECK;
+void sz_builder_fini(struct builder *builder);
+
+/* log.c: all under log_lock, but for _begin. */
+int sz_log_begin(struct sz_device *device) MUST_CHECK; /* a device's log in the live epoch */
+int sz_epoch_begin(struct sz_store *store) MUST_CHECK; /* logs for all devices, if there are none */
+/* Ciphertext of count (<= SZ_RECORD_SECTORS_MAX) sectors; *page_out: where the first one is. */
+int sz_log_append_sectors(struct epoch *epoch, uint64_t sequence, uint64_t sector, uint32_t count,
+			  const uint8_t *ciphertext, const uint8_t *nonce_tags,
+			  uint64_t *page_out) MUST_CHECK;
+int sz_log_append(struct epoch *epoch, const struct sz_log_entry *entry) MUST_CHECK;
+/* Without log_lock, under flush_lock: commit record, sync. Errors are sticky, made so here. */
+int sz_epoch_commit(struct sz_device *device, struct epoch *epoch) MUST_CHECK;
+
+/* band.c */
+/* Under log_lock. Where a piece may be written; NULL in *band_out: to the log. */
+int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
+		    struct source **band_out, uint32_t *slot_out) MUST_CHECK;
+/* Under log_lock: a reserved write has ended; finishes the band if it was the last one. */
+int sz_band_release(struct sz_device *device, struct epoch *epoch, struct source *band) MUST_CHECK;
+/* Under log_lock. Makes an object of a live band, if it is live enough; else it is CLOSED. */
+int sz_band_finish(struct sz_device *device, struct epoch *epoch, struct source *band) MUST_CHECK;
+/* The entries of a live band that are not superseded. Under log_lock or map_lock. */
+int sz_band_entries(const struct sz_device *device, struct epoch *epoch, const struct source *band,
+		    struct entries *entries) MUST_CHECK;
+/* Is a finished band's file whole, and the object that row refers to? Fills in the rest of row. */
+int sz_band_verify(const struct sz_device *device, struct sz_file *file,
+		   struct row *row) MUST_CHECK;
+/* Under log_lock and map_lock: found through a row from now on. */
+void sz_band_to_row(struct sz_device *device, struct epoch *epoch, struct source *band,
+		    const struct row *row);
+
+/* map.c: what is where */
+uint32_t sz_band_of(const struct sz_device *device, uint64_t sector);
+uint64_t sz_band_base(const struct sz_device *device, uint32_t band);
+uint32_t sz_band_length(const struct sz_device *device,
+			uint32_t band); /* the last may be shorter */
+bool sz_sector_is_hot(const struct sz_device *device, uint64_t sector);
+/* Sectors from sector on that are, like it, hot or not, at most count. */
+uint32_t sz_hot_split(const struct sz_device *device, uint64_t sector, uint64_t count);
+uint32_t sz_hot_index(const struct sz_device *device, uint64_t sector);
+struct row *sz_row_find(const struct sz_device *device, uint32_t band); /* NULL: no object */
+bool sz_shard_is_lost(const struct sz_device *device, uint32_t band);
+int sz_row_make(struct sz_device *device, uint32_t band, struct row **row_out) MUST_CHECK;
+/* The first run that ends behind sector; NULL: none. */
+const struct sz_run *sz_runs_find(const struct sz_run *runs, uint32_t count, uint64_t sector);
+/* Is there anything about the sectors in overlays or deltas? */
+bool sz_map_has_entries(const struct sz_device *device, uint64_t sector, uint64_t count);
+
+enum piece_kind {
+	PIECE_ZEROS,
+	PIECE_POISON,
+	PIECE_HOT,
+	PIECE_SOURCE,
+	PIECE_DELTA,
+	PIECE_BAND,
+};
+struct piece {
+	uint64_t sector;
+	uint32_t count;
+	enum piece_kind kind;
+	struct source *source; /* SOURCE: held */
+	uint64_t place;
+	const uint8_t *nonce_tags; /* SOURCE: into the overlay */
+	struct sz_ref ref;         /* DELTA, BAND */
+};
+/* Under map_lock: what the sectors from sector on are, as far as they are alike, at most count. */
+void sz_map_find(const struct sz_device *device, uint64_t sector, uint32_t count,
+		 struct piece *piece_out);
+
+/* read.c */
+/* Ciphertext at a page of a file to plaintext. Damaged sectors: their bits set, -EBADMSG. */
+int sz_sectors_read(struct sz_file *file, const uint8_t key[SZ_KEY_BYTES], uint64_t page,
+		    uint64_t sector, uint32_t count, const uint8_t *nonce_tags, uint8_t *buffer,
+		    uint8_t *damaged) MUST_CHECK;
+
+/* write.c */
+void sz_hot_write(struct sz_device *device, uint64_t sector, uint32_t count, const uint8_t *data);
+void sz_hot_trim(struct sz_device *device, uint64_t sector, uint64_t count);
+void sz_hot_poison(struct sz_device *device, uint64_t sector);
+
+/* hot.c */
+int sz_hot_init(struct hot *hot) MUST_CHECK;
+int sz_hot_encode(const uint8_t *image, struct sz_bytes *payload_out) MUST_CHECK;
+int sz_hot_decode(const uint8_t *payload, size_t length, struct hot *hot) MUST_CHECK;
+/* HOT_IMAGE_BYTES: bitmaps and sectors. NULL: no memory. */
+uint8_t *sz_hot_snapshot(const struct hot *hot);
+
+/* manifest.c */
+int sz_manifest_load(struct sz_device *device) MUST_CHECK;
+struct new_row { /* a band that the seal wrote anew */
+	struct source *source;
+	struct row row;
+};
+struct device_seal { /* what a seal makes of a device's epoch; becomes the device's when the root is written */
+	struct new_row *rows;
+	size_t row_count;
+	struct delta *delta; /* NULL: none */
+	struct sz_ref hot;
+	struct sz_ref manifest;
+	struct sz_ref *shards; /* shard_count */
+	bool is_changed;
+};
+int sz_manifest_write(struct batch *batch, struct sz_device *device,
+		      struct device_seal *seal) MUST_CHECK;
+/* Writes changed shards, the delta's list and the manifest of the sealing epoch. */
+void sz_delta_free(struct delta **delta);
+
+/* root.c */
+/* -EBADMSG: no copy is whole; -EPROTONOSUPPORT: a newer format. */
+int sz_root_read(struct sz_store *store, const struct sz_id *id, struct sz_root *root_out,
+		 uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
+int sz_root_find(struct sz_store *store, struct sz_error *error) MUST_CHECK;
+/* Writes the generation's root to all folders; after 0 it is the store's root. */
+int sz_root_write(struct sz_store *store, struct sz_root *root) MUST_CHECK;
+/* Completes missing copies of root and key object. */
+void sz_root_complete(struct sz_store *store);
+int sz_root_next(struct sz_store *store, uint64_t generation, struct sz_root *root_out) MUST_CHECK;
+
+/* replay.c */
+/* Makes the live files of an earlier opening the sealing epoch. *found_out: there was something. */
+int sz_replay(struct sz_store *store, bool *found_out, struct sz_error *error) MUST_CHECK;
+
+/* seal.c */
+/* The hot images of epochs that have ended, as they are now. */
+int sz_seal_snapshot_hot(struct sz_store *store) MUST_CHECK;
+int sz_seal_run(struct sz_store *store, bool force, struct sz_error *error) MUST_CHECK;
+
+/* collect.c */
+/* Removes an object's files from all folders. */
+void sz_object_remove(struct sz_store *store, const struct sz_id *id);
+void sz_ids_free(struct ids *ids);
+/* Manifests, shards, lists, hot images and the root of the newest generation. */
+int sz_index_ids(const struct sz_store *store, struct ids *ids) MUST_CHECK;
+/* After a seal: removes what only generations before the last refer to. before: ids of the last. */
+void sz_collect(struct sz_store *store, struct ids *before);
+/* After opening for writing: what earlier openings left to be removed. */
+int sz_collect_ancestors(struct sz_store *store) MUST_CHECK;
+void sz_collect_live(struct sz_store *store);
+
+/* store.c */
+struct sz_store *sz_store_make(void);
+void sz_store_free(struct sz_store *store);
+int sz_devices_make(struct sz_store *store, uint32_t count) MUST_CHECK;
+int sz_device_init_maps(struct sz_device *device) MUST_CHECK;
+void sz_device_reset_maps(struct sz_device *device);
+
+#endif

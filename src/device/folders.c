@@ -1,0 +1,303 @@
+/*
+ * folders: which folders belong to a store, and which is which device's.
+ *
+ * All subfolders of the store's folder are looked at, whatever their names; folders elsewhere are
+ * named by a PLACES note, or given. Whose a folder is, its objects say: those of its own device
+ * stand in no other.
+ */
+#include "device/device_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+/* What an object that only its own device's folder has counts, beside one that neighbours have too. */
+#define EXCLUSIVE_SCORE 1000U
+
+int sz_folder_add(struct sz_store *store, struct sz_backend *backend)
+{
+	if (store->folder_count == FOLDERS_MAX)
+		return -EMFILE;
+	store->folders[store->folder_count++] =
+		(struct folder){ .backend = backend, .device = NO_DEVICE };
+	return 0;
+}
+
+/* Adds a folder by path, unless it is there already. */
+static int path_add(struct sz_store *store, const char *path)
+{
+	struct sz_backend *backend;
+	struct stat status;
+	int result;
+
+	if (stat(path, &status) != 0)
+		return -errno;
+	for (uint32_t i = 0; i < store->folder_count; i++) {
+		struct stat other;
+
+		if (stat(store->folders[i].backend->label, &other) == 0 &&
+		    other.st_dev == status.st_dev && other.st_ino == status.st_ino)
+			return 0;
+	}
+	result = sz_folder_open(path, store->read_only, &backend);
+	if (result != 0)
+		return result;
+	result = sz_folder_add(store, backend);
+	if (result != 0)
+		sz_backend_close(backend);
+	return result;
+}
+
+static void cleanup_dir(DIR **dir)
+{
+	if (*dir != NULL)
+		(void)closedir(*dir);
+}
+
+/* The store's subfolders. Links are not followed. */
+static int subfolders_add(struct sz_store *store, struct sz_error *error)
+{
+	CLEANUP(cleanup_dir) DIR *dir = opendir(store->path);
+	const struct dirent *entry;
+
+	if (dir == NULL)
+		return sz_fail(error, -errno, "%s: %s", store->path, strerror(errno));
+	while ((entry = readdir(dir)) != NULL) {
+		CLEANUP_FREE char *path = NULL;
+		struct stat status;
+		int result;
+
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		    strcmp(entry->d_name, SZ_LIVE_FOLDER) == 0)
+			continue;
+		if (fstatat(dirfd(dir), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+		    !S_ISDIR(status.st_mode))
+			continue;
+		if (asprintf(&path, "%s/%s", store->path, entry->d_name) < 0)
+			return sz_fail(error, -ENOMEM, "no memory");
+		result = path_add(store, path);
+		if (result == -EMFILE)
+			return sz_fail(error, result, "%s: more than %u folders are in it",
+				       store->path, FOLDERS_MAX);
+		if (result == -EACCES || result == -EPERM)
+			return sz_fail(error, result, "%s: %s", path, strerror(-result));
+		if (result != 0)
+			sz_warn("%s: %s: going on without it", path, strerror(-result));
+	}
+	return 0;
+}
+
+int sz_folders_find(struct sz_store *store, const struct sz_store_open *options,
+		    struct sz_error *error)
+{
+	struct sz_backend *home;
+	int result = sz_folder_open(options->path, options->read_only, &home);
+
+	if (result == 0)
+		result = sz_folder_add(store, home); /* the first: no device's */
+	if (result != 0)
+		return sz_fail(error, result, "%s: %s", options->path, strerror(-result));
+	result = subfolders_add(store, error);
+	for (size_t i = 0; i < options->folder_count && result == 0; i++) {
+		result = path_add(store, options->folders[i]);
+		if (result != 0)
+			return sz_fail(error, result, "%s: %s", options->folders[i],
+				       strerror(-result));
+	}
+	return result;
+}
+
+static int places_read(struct sz_store *store, const char *name, struct sz_bytes *payload)
+{
+	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+	CLEANUP_FREE uint8_t *bytes = malloc(SZ_NOTE_MAX_BYTES + SZ_NOTE_OVERHEAD);
+	size_t length;
+	int result;
+
+	if (bytes == NULL)
+		return -ENOMEM;
+	result = sz_backend_open(store->folders[0].backend, SZ_SEALED, name, &file);
+	if (result == 0)
+		result = sz_read_retried(file, bytes, SZ_NOTE_MAX_BYTES + SZ_NOTE_OVERHEAD, 0,
+					 &length);
+	return result != 0 ? result
+			   : sz_note_decode(store->keys->state, "szpool1 places", bytes, length,
+					    payload);
+}
+
+struct newest_places {
+	const struct sz_keys *keys;
+	uint64_t generation;
+	char name[SZ_OBJECT_NAME_BYTES];
+};
+
+static int newest_places(void *context, const char *name, uint64_t size_bytes)
+{
+	struct newest_places *newest = context;
+	struct sz_id id;
+	enum sz_kind kind;
+	uint32_t device;
+	uint64_t generation;
+
+	(void)size_bytes;
+	if (sz_name_decode(newest->keys, name, &id) == 0 &&
+	    sz_id_parse(&id, &kind, &device, &generation) == 0 && kind == SZ_KIND_PLACES &&
+	    generation >= newest->generation) {
+		newest->generation = generation;
+		(void)snprintf(newest->name, sizeof(newest->name), "%s", name);
+	}
+	return 0;
+}
+
+int sz_folders_find_places(struct sz_store *store, struct sz_error *error)
+{
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	struct newest_places newest = { .keys = store->keys };
+	struct sz_cursor cursor = { 0 };
+	int result = sz_backend_list(store->folders[0].backend, SZ_SEALED, newest_places, &newest);
+
+	if (result == 0 && newest.name[0] == '\0')
+		return 0;
+	if (result == 0)
+		result = places_read(store, newest.name, &payload);
+	if (result == -EBADMSG) {
+		sz_warn("%s: the note of where the devices' folders are is damaged: name the folders",
+			store->path);
+		return 0;
+	}
+	if (result != 0)
+		return sz_fail(error, result, "%s: %s", store->path, strerror(-result));
+	cursor = (struct sz_cursor){ .data = payload.data, .length = payload.length };
+	while (cursor.offset < cursor.length && !cursor.failed) {
+		size_t length = (size_t)sz_cursor_le(&cursor, 2);
+		const uint8_t *text = sz_cursor_take(&cursor, length);
+		CLEANUP_FREE char *path = text == NULL ? NULL : strndup((const char *)text, length);
+
+		result = path == NULL ? -EUCLEAN : path_add(store, path);
+		if (result != 0 && path != NULL)
+			sz_warn("%s: %s: going on without it", path, strerror(-result));
+	}
+	return 0;
+}
+
+int sz_folders_write_places(struct sz_store *store, struct sz_backend *home,
+			    const char *const *paths, size_t count, struct sz_error *error)
+{
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	CLEANUP_BYTES struct sz_bytes note = { 0 };
+	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+	struct newest_places newest = { .keys = store->keys };
+	char name[SZ_OBJECT_NAME_BYTES];
+	struct sz_id id;
+	uint64_t random;
+	int result = sz_backend_list(home, SZ_SEALED, newest_places, &newest);
+
+	for (size_t i = 0; i < count && result == 0; i++) {
+		CLEANUP_FREE char *path = realpath(paths[i], NULL);
+
+		if (path == NULL)
+			return sz_fail(error, -errno, "%s: %s", paths[i], strerror(errno));
+		result = sz_bytes_append_le(&payload, strlen(path), 2);
+		if (result == 0)
+			result = sz_bytes_append(&payload, path, strlen(path));
+	}
+	if (result == 0)
+		result = sz_note_encode(store->keys->state, "szpool1 places", payload.data,
+					payload.length, &note);
+	sz_random(&random, sizeof(random));
+	sz_id_make(SZ_KIND_PLACES, SZ_STORE_WIDE, newest.generation + 1, random, &id);
+	sz_name_encode(store->keys, &id, name);
+	if (result == 0)
+		result = sz_backend_create(home, SZ_SEALED, name, &file);
+	if (result == 0)
+		result = sz_file_write(file, note.data, note.length, 0);
+	if (result == 0)
+		result = sz_file_sync(file);
+	if (result == 0)
+		result = sz_backend_sync_folder(home, SZ_SEALED);
+	if (result == 0 && newest.name[0] != '\0')
+		(void)!sz_backend_remove(home, SZ_SEALED, newest.name);
+	return result == 0 ? 0 : sz_fail(error, result, "%s: %s", store->path, strerror(-result));
+}
+
+struct scores {
+	uint32_t exclusive[FOLDERS_MAX][SZ_DEVICES_MAX];
+	uint32_t shared[FOLDERS_MAX][SZ_DEVICES_MAX];
+};
+
+static void scores_count(struct sz_store *store, struct scores *scores)
+{
+	const struct catalog *catalog = &store->catalog;
+	MUTEX_SCOPE(&store->catalog.lock);
+
+	for (size_t i = 0; i < catalog->bucket_count; i++) {
+		for (const struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
+		     entry = entry->next) {
+			enum sz_kind kind;
+			uint32_t device;
+			uint64_t generation;
+
+			if (sz_id_parse(&entry->id, &kind, &device, &generation) != 0 ||
+			    device >= store->device_count)
+				continue;
+			for (const struct location *at = entry->locations; at != NULL;
+			     at = at->next) {
+				if (kind == SZ_KIND_INDEX)
+					scores->shared[at->folder][device]++;
+				else
+					scores->exclusive[at->folder][device]++;
+			}
+		}
+	}
+}
+
+/* How much speaks for the folder being the device's; 0: nothing. */
+static uint32_t score_of(const struct sz_store *store, const struct scores *scores, uint32_t folder,
+			 uint32_t device)
+{
+	uint32_t n = store->device_count;
+	uint32_t score = scores->exclusive[folder][device] * EXCLUSIVE_SCORE;
+
+	if (scores->shared[folder][device] > 0)
+		score++;
+	for (uint32_t i = 1; score > 0 && i < 3; i++)
+		if (scores->shared[folder][(device + n * 2 - i) % n] > 0)
+			score++;
+	return score;
+}
+
+void sz_folders_assign(struct sz_store *store)
+{
+	CLEANUP_FREE struct scores *scores = calloc(1, sizeof(*scores));
+	/* The store's own folder is no device's. */
+	uint32_t first = store->path == NULL ? 0 : 1;
+
+	if (scores == NULL)
+		return; /* all devices are missing then, and the pool says so */
+	scores_count(store, scores);
+	for (;;) {
+		uint32_t best = 0;
+		uint32_t best_folder = 0;
+		uint32_t best_device = 0;
+
+		for (uint32_t folder = first; folder < store->folder_count; folder++) {
+			if (store->folders[folder].device != NO_DEVICE)
+				continue;
+			for (uint32_t device = 0; device < store->device_count; device++) {
+				uint32_t score = score_of(store, scores, folder, device);
+
+				if (store->devices[device].folder != NO_DEVICE || score <= best)
+					continue;
+				best = score;
+				best_folder = folder;
+				best_device = device;
+			}
+		}
+		if (best == 0)
+			return;
+		store->folders[best_folder].device = best_device;
+		store->devices[best_device].folder = best_folder;
+	}
+}

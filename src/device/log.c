@@ -1,0 +1,209 @@
+/*
+ * log: the append-only, authenticated chain of what an epoch writes. A frame is a record page, and
+ * behind it the sectors that it describes. The record's page is left free when the frame begins and
+ * written when it is full or flushed, so that small writes share one.
+ *
+ * 1. What an overlay says of the log has been written to the file before.
+ * 2. Pages of a write that failed are left unclaimed: no byte is written twice.
+ * 3. A record that could not be written keeps its bytes and its place until it can: the chain has no gap.
+ * 4. A commit record's sequence number covers all entries of its device below it: they got their
+ *    numbers under log_lock, and so stand before it.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+#include <time.h>
+
+static int pending_write(struct log_writer *log)
+{
+	int result;
+
+	if (!log->has_pending)
+		return 0;
+	result = sz_file_write(log->source->file, log->pending, SZ_PAGE_BYTES,
+			       log->pending_page * SECTOR);
+	if (result == 0)
+		log->has_pending = false;
+	return result;
+}
+
+static int frame_close(struct log_writer *log)
+{
+	int result = pending_write(log);
+
+	if (result != 0 || log->frame_bytes == 0)
+		return result;
+	sz_record_head_encode(log->payload, log->frame_entries, log->frame_sectors);
+	sz_record_seal(log->source->keys->page, log->record, log->previous, log->payload,
+		       log->pending, log->previous);
+	log->record++;
+	log->pending_page = log->frame_page;
+	log->has_pending = true;
+	log->frame_bytes = 0;
+	return pending_write(log);
+}
+
+/* A frame with room for an entry and its sectors. */
+static int frame_prepare(struct log_writer *log, size_t entry_bytes, uint32_t sectors)
+{
+	int result = 0;
+
+	if (log->frame_bytes != 0 && (log->frame_bytes + entry_bytes > SZ_PAGE_PAYLOAD ||
+				      log->frame_sectors + sectors > SZ_RECORD_SECTORS_MAX))
+		result = frame_close(log);
+	if (result == 0)
+		result = pending_write(log);
+	if (result != 0 || log->frame_bytes != 0)
+		return result;
+	memset(log->payload, 0, sizeof(log->payload));
+	log->frame_page = log->next_page++;
+	log->frame_bytes = SZ_RECORD_HEAD_BYTES;
+	log->frame_entries = 0;
+	log->frame_sectors = 0;
+	return 0;
+}
+
+int sz_log_append(struct epoch *epoch, const struct sz_log_entry *entry)
+{
+	struct log_writer *log = &epoch->log;
+	int result = frame_prepare(log, sz_log_entry_bytes(entry), 0);
+
+	if (result == 0)
+		result = sz_log_entry_encode(entry, log->payload, &log->frame_bytes);
+	if (result == 0)
+		log->frame_entries++;
+	return result;
+}
+
+int sz_log_append_sectors(struct epoch *epoch, uint64_t sequence, uint64_t sector, uint32_t count,
+			  const uint8_t *ciphertext, const uint8_t *nonce_tags, uint64_t *page_out)
+{
+	struct log_writer *log = &epoch->log;
+	struct sz_log_entry entry = {
+		.type = SZ_LOG_SECTORS,
+		.sequence = sequence,
+		.sector = sector,
+		.count = count,
+		.nonce_tags = nonce_tags,
+	};
+	int result = frame_prepare(log, sz_log_entry_bytes(&entry), count);
+
+	if (result != 0)
+		return result;
+	*page_out = log->next_page;
+	log->next_page += count;
+	entry.place = log->frame_sectors;
+	log->frame_sectors += count;
+	result = sz_file_write(log->source->file, ciphertext, (size_t)count * SZ_SECTOR_BYTES,
+			       *page_out * SECTOR);
+	if (result == 0)
+		result = sz_log_entry_encode(&entry, log->payload, &log->frame_bytes);
+	if (result == 0)
+		log->frame_entries++;
+	return result;
+}
+
+/* The commit record, and what has to be synced for it: held sources. */
+static int commit_append(struct sz_device *device, struct epoch *epoch, struct sz_bytes *dirty,
+			 uint64_t *sequence_out, bool *names_out)
+{
+	MUTEX_SCOPE(&device->log_lock);
+	struct sz_log_entry entry = { .type = SZ_LOG_COMMIT, .epoch = epoch->number };
+	int result = pending_write(&epoch->log);
+
+	entry.sequence = epoch->end != 0 ? epoch->end : atomic_load(&device->store->sequence);
+	*sequence_out = entry.sequence;
+	*names_out = epoch->has_new_names;
+	if (result != 0 || entry.sequence == epoch->committed)
+		return result != 0 ? result : -EALREADY;
+	result = sz_log_append(epoch, &entry);
+	if (result == 0)
+		result = frame_close(&epoch->log);
+	if (result != 0)
+		return result;
+	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
+		struct source *source = epoch->sources[i];
+
+		if (source == NULL || source->state == SOURCE_LOG || !source->is_dirty)
+			continue;
+		result = sz_bytes_append(dirty, &source, sizeof(struct source *));
+		if (result == 0) {
+			(void)sz_source_hold(source);
+			source->is_dirty = false;
+		}
+	}
+	epoch->has_new_names = false;
+	return result;
+}
+
+/* Finished bands that are on disk leave live/: from now on a copier may take them for good. */
+static void finished_rename(struct sz_device *device, struct epoch *epoch)
+{
+	struct sz_store *store = device->store;
+	MUTEX_SCOPE(&device->log_lock);
+
+	for (uint32_t i = 0; i < epoch->source_count; i++) {
+		struct source *source = epoch->sources[i];
+		char name[SZ_OBJECT_NAME_BYTES];
+
+		if (source == NULL || source->state != BAND_FINISHED || source->is_dirty)
+			continue;
+		sz_name_encode(store->keys, &source->id, name);
+		if (sz_backend_rename(store->folders[source->folder].backend, name, name) != 0)
+			continue; /* the seal tries again, and tells */
+		sz_catalog_sealed(store, &source->id, source->folder);
+		sz_source_drop(&epoch->sources[i]);
+	}
+}
+
+static int commit_sync(struct sz_device *device, struct epoch *epoch, struct sz_bytes *dirty,
+		       bool has_new_names)
+{
+	struct source **sources = (struct source **)(void *)dirty->data;
+	int result = 0;
+
+	for (size_t i = 0; i < dirty->length / sizeof(struct source *); i++) {
+		if (result == 0)
+			result = sz_file_sync(sources[i]->file);
+		sz_source_drop(&sources[i]);
+	}
+	if (result == 0 && has_new_names)
+		result = sz_backend_sync_folder(device->store->folders[device->folder].backend,
+						SZ_LIVE);
+	if (result == 0)
+		result = sz_file_sync(epoch->log.source->file);
+	return result;
+}
+
+int sz_epoch_commit(struct sz_device *device, struct epoch *epoch)
+{
+	CLEANUP_BYTES struct sz_bytes dirty = { 0 };
+	const struct timespec pause = { .tv_nsec = (long)NO_SPACE_WAIT_MS * 1000000 };
+	uint64_t sequence = 0;
+	bool has_new_names = false;
+	int result = sz_device_check(device);
+
+	if (result != 0 || epoch->log.source == NULL)
+		return result;
+	for (unsigned int i = 0; i < NO_SPACE_TRIES; i++) {
+		result = commit_append(device, epoch, &dirty, &sequence, &has_new_names);
+		if (result != -ENOSPC && result != -EDQUOT)
+			break;
+		(void)nanosleep(&pause, NULL);
+	}
+	if (result == -EALREADY)
+		return 0;
+	if (result == 0) {
+		result = commit_sync(device, epoch, &dirty, has_new_names);
+	} else {
+		struct source **sources = (struct source **)(void *)dirty.data;
+
+		for (size_t i = 0; i < dirty.length / sizeof(struct source *); i++)
+			sz_source_drop(&sources[i]);
+	}
+	if (result != 0) /* ZFS ignores it: what was not flushed must not be taken for flushed */
+		return sz_device_fail(device, result);
+	epoch->committed = sequence;
+	finished_rename(device, epoch);
+	return 0;
+}

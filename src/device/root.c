@@ -1,0 +1,273 @@
+/*
+ * root: a generation exists wholly or not at all: its root is written last, to each device's folder in
+ * turn. The first that is durable commits; copies that are missing are completed at the next opening.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+
+/* A root's file is at most so long: 64 devices and 32 ancestors. */
+#define ROOT_FILE_MAX (5U * SZ_PAGE_BYTES)
+/* By how much the store's clock may advance while the store is closed, whatever the wall clock says. */
+#define CLOSED_MAX_NS (400ULL * 86400 * 1000000000)
+
+static uint64_t id_generation(const struct sz_id *id)
+{
+	enum sz_kind kind;
+	uint32_t device;
+	uint64_t generation;
+
+	return sz_id_parse(id, &kind, &device, &generation) == 0 ? generation : 0;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+	uint64_t left = id_generation(a);
+	uint64_t right = id_generation(b);
+
+	return left > right ? -1 : left < right;
+}
+
+int sz_root_read(struct sz_store *store, const struct sz_id *id, struct sz_root *root_out,
+		 uint8_t digest_out[SZ_DIGEST_BYTES])
+{
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	CLEANUP(sz_root_free) struct sz_root root = { 0 };
+	int result;
+
+	if (header == NULL)
+		return -ENOMEM;
+	result = sz_blob_read_id(store, id, header, &payload, digest_out);
+	if (result == 0)
+		result = sz_root_decode(payload.data, payload.length, &root);
+	if (result != 0)
+		return result;
+	if (root.generation != id_generation(id) ||
+	    memcmp(root.store_id, store->keys->store_id, sizeof(root.store_id)) != 0)
+		return -EUCLEAN;
+	*root_out = root;
+	root = (struct sz_root){ 0 };
+	return 0;
+}
+
+int sz_root_find(struct sz_store *store, struct sz_error *error)
+{
+	CLEANUP_FREE struct sz_id *ids = NULL;
+	size_t count = 0;
+	int result;
+
+	(void)sz_catalog_identify(store, ROOT_FILE_MAX); /* roots come back under any name */
+	result = sz_catalog_ids(store, SZ_KIND_ROOT, &ids, &count);
+	if (result != 0)
+		return sz_fail(error, result, "no memory");
+	if (count > 0)
+		qsort(ids, count, sizeof(*ids), newest_first);
+	for (size_t i = 0; i < count; i++) {
+		result = sz_root_read(store, &ids[i], &store->root, store->root_digest);
+		if (result == 0) {
+			store->root_id = ids[i];
+			return 0;
+		}
+		if (result == -EPROTONOSUPPORT)
+			return sz_fail(
+				error, result,
+				"the store was written by a newer szpool: open it with that");
+		if (result != -EBADMSG)
+			return sz_fail(error, result, "the root of generation %llu: %s",
+				       (unsigned long long)id_generation(&ids[i]),
+				       strerror(-result));
+	}
+	return sz_fail(error, -EBADMSG,
+		       count == 0 ? "no root is left: copy one device's folder anew from a host"
+				  : "no root is whole: copy one device's folder anew from a host");
+}
+
+/* The store's own clock: it never goes back, and a wall clock that jumps moves it little. */
+static uint64_t store_time(const struct sz_store *store)
+{
+	uint64_t wall = sz_wall_ns();
+	uint64_t closed = 0;
+
+	if (store->root.generation != 0 && wall > store->root.wall_time_ns)
+		closed = wall - store->root.wall_time_ns;
+	if (closed > CLOSED_MAX_NS)
+		closed = CLOSED_MAX_NS;
+	return store->root.store_time_ns + closed + 1;
+}
+
+static int ancestors_next(const struct sz_store *store, struct sz_root *root)
+{
+	const struct sz_root *old = &store->root;
+	uint32_t is_new = old->generation != 0 &&
+			  memcmp(old->lineage, store->lineage, sizeof(old->lineage)) != 0;
+	uint32_t kept = old->ancestor_count;
+
+	if (kept > SZ_ANCESTRY_MAX - is_new)
+		kept = SZ_ANCESTRY_MAX - is_new;
+	root->ancestors = calloc((size_t)kept + is_new + 1, sizeof(*root->ancestors));
+	if (root->ancestors == NULL)
+		return -ENOMEM;
+	if (is_new != 0) {
+		memcpy(root->ancestors[0].lineage, old->lineage, sizeof(old->lineage));
+		root->ancestors[0].generation = old->generation;
+		memcpy(root->ancestors[0].digest, store->root_digest, SZ_DIGEST_BYTES);
+	}
+	if (kept > 0)
+		memcpy(root->ancestors + is_new, old->ancestors, kept * sizeof(*old->ancestors));
+	root->ancestor_count = kept + is_new;
+	return 0;
+}
+
+int sz_root_next(struct sz_store *store, uint64_t generation, struct sz_root *root_out)
+{
+	CLEANUP(sz_root_free)
+	struct sz_root root = {
+		.format_version = SZ_FORMAT_VERSION,
+		.generation = generation,
+		.store_time_ns = store_time(store),
+		.wall_time_ns = sz_wall_ns(),
+		.next_sequence = atomic_load(&store->sequence),
+		.band_sectors = store->band_sectors,
+		.parity = (uint8_t)store->parity,
+		.flags = store->root.flags,
+		.key_version = store->key->version,
+		.device_count = store->device_count,
+		.devices = calloc(store->device_count, sizeof(*root.devices)),
+	};
+
+	if (root.devices == NULL)
+		return -ENOMEM;
+	memcpy(root.store_id, store->keys->store_id, sizeof(root.store_id));
+	memcpy(root.lineage, store->lineage, sizeof(root.lineage));
+	memcpy(root.parent, store->root_digest, sizeof(root.parent));
+	memcpy(root.key_digest, store->key->digest, sizeof(root.key_digest));
+	if (ancestors_next(store, &root) != 0)
+		return -ENOMEM;
+	*root_out = root;
+	root = (struct sz_root){ 0 };
+	return 0;
+}
+
+/* Writes a sealed file that others have too, or will have: the same bytes under the same name. */
+static int copy_write(struct sz_store *store, uint32_t folder, const struct sz_id *id,
+		      const uint8_t *data, size_t length)
+{
+	struct batch batch = { .store = store };
+	char name[SZ_OBJECT_NAME_BYTES];
+	struct sz_file *file;
+	int result;
+
+	sz_name_encode(store->keys, id, name);
+	/* One that an earlier opening left half-written in live/. */
+	if (sz_backend_remove(store->folders[folder].backend, SZ_LIVE, name) == 0)
+		sz_catalog_drop(store, id, folder, SZ_LIVE);
+	result = sz_batch_create(&batch, folder, id, &file);
+	if (result == 0)
+		result = sz_file_write(file, data, length, 0);
+	if (result == 0)
+		result = sz_batch_commit(&batch);
+	if (result != 0)
+		sz_batch_abandon(&batch);
+	return result;
+}
+
+int sz_root_write(struct sz_store *store, struct sz_root *root)
+{
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	CLEANUP_BYTES struct sz_bytes file = { 0 };
+	uint8_t digest[SZ_DIGEST_BYTES];
+	bool is_committed = false;
+	int result = sz_root_encode(root, &payload);
+
+	if (header == NULL)
+		return -ENOMEM;
+	sz_header_init(store, NULL, SZ_KIND_ROOT, root->generation, header);
+	if (result == 0)
+		result = sz_blob_encode(store->keys, header, payload.data, payload.length, &file,
+					digest);
+	if (result != 0)
+		return result;
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		struct sz_device *device = &store->devices[i];
+		int status;
+
+		if (sz_device_check(device) != 0)
+			continue;
+		status = copy_write(store, device->folder, &header->id, file.data, file.length);
+		if (status == 0)
+			is_committed = true;
+		else if (status != -ENOSPC && status != -EDQUOT && status != -ENOMEM)
+			(void)sz_device_fail(device, status);
+		if (status != 0)
+			result = status;
+	}
+	if (!is_committed)
+		return result != 0 ? result : -EIO;
+	store->is_root_everywhere = result == 0;
+	{
+		MUTEX_SCOPE(&store->begin_lock);
+
+		sz_root_free(&store->root);
+		store->root = *root;
+		*root = (struct sz_root){ 0 };
+		store->root_id = header->id;
+		memcpy(store->root_digest, digest, sizeof(digest));
+	}
+	return 0;
+}
+
+static int root_check(void *context, struct sz_file *file, uint64_t size_bytes)
+{
+	const struct sz_store *store = context;
+	uint8_t page[SZ_PAGE_BYTES];
+	uint8_t digest[SZ_DIGEST_BYTES];
+	size_t done;
+	int result = sz_read_retried(file, page, sizeof(page), 0, &done);
+
+	if (result != 0)
+		return result;
+	sz_header_digest(page, digest);
+	return done == sizeof(page) && size_bytes <= ROOT_FILE_MAX &&
+			       sz_equal(digest, store->root_digest, sizeof(digest))
+		       ? 0
+		       : -EBADMSG;
+}
+
+static bool folder_has(struct sz_store *store, uint32_t folder, const struct sz_id *id)
+{
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+
+	for (const struct location *at = locations; at != NULL; at = at->next)
+		if (at->folder == folder && at->part == SZ_SEALED)
+			return true;
+	return false;
+}
+
+/* What cannot be completed now is completed another time: nothing depends on it. */
+void sz_root_complete(struct sz_store *store)
+{
+	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+	uint8_t bytes[ROOT_FILE_MAX];
+	const char *text;
+	size_t length = 0;
+
+	if (sz_object_open_any(store, &store->root_id, root_check, store, &file, &text) != 0 ||
+	    sz_read_retried(file, bytes, sizeof(bytes), 0, &length) != 0)
+		return;
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		const struct sz_device *device = &store->devices[i];
+		struct sz_id key_id;
+
+		if (sz_device_check(device) != 0)
+			continue;
+		if (!folder_has(store, device->folder, &store->root_id))
+			(void)!copy_write(store, device->folder, &store->root_id, bytes, length);
+		sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->key->version,
+			   sz_get_le64(store->key->digest), &key_id);
+		if (!folder_has(store, device->folder, &key_id))
+			(void)!copy_write(store, device->folder, &key_id, store->key->page,
+					  SZ_KEY_OBJECT_BYTES);
+	}
+}

@@ -1,0 +1,436 @@
+/*
+ * store: opening, closing, and what a store says of itself.
+ *
+ * Opening decides from content alone what the newest state is: keys, lock, names, the newest root, the
+ * devices' manifests, then what live files add to it. What ZFS may write comes after that is sealed.
+ */
+#include "device/device_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void machine_id(struct sz_store *store)
+{
+	uint8_t digest[SZ_KEY_BYTES];
+	char text[64] = "";
+	size_t length = 0;
+	FILE *file = fopen("/etc/machine-id", "re");
+
+	if (file != NULL) {
+		length = fread(text, 1, sizeof(text), file);
+		(void)fclose(file);
+	}
+	sz_hash(store->keys->state, "szpool1 machine", NULL, text, length, digest);
+	memcpy(store->machine, digest, sizeof(store->machine));
+}
+
+struct sz_store *sz_store_make(void)
+{
+	struct sz_store *store = calloc(1, sizeof(*store));
+	pthread_rwlockattr_t writers_first;
+
+	if (store == NULL || sz_crypto_init(NULL) != 0) {
+		free(store);
+		return NULL;
+	}
+	sz_key_slab_init(&store->slab);
+	sz_cache_init(&store->cache);
+	(void)pthread_mutex_init(&store->seal_lock, NULL);
+	(void)pthread_mutex_init(&store->begin_lock, NULL);
+	(void)pthread_mutex_init(&store->damage_lock, NULL);
+	/* Else a seal would wait for as long as there are writers. No thread takes it twice. */
+	(void)pthread_rwlockattr_init(&writers_first);
+	(void)pthread_rwlockattr_setkind_np(&writers_first,
+					    PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	(void)pthread_rwlock_init(&store->gate, &writers_first);
+	(void)pthread_rwlockattr_destroy(&writers_first);
+	store->lock_fd = -1;
+	store->key = sz_secret_alloc(sizeof(*store->key));
+	if (store->key == NULL || sz_catalog_init(&store->catalog) != 0) {
+		sz_store_free(store);
+		return NULL;
+	}
+	store->keys = &store->key->keys;
+	sz_random(store->open_id, sizeof(store->open_id));
+	sz_random(store->lineage, sizeof(store->lineage));
+	return store;
+}
+
+int sz_devices_make(struct sz_store *store, uint32_t count)
+{
+	store->devices = calloc(count, sizeof(*store->devices));
+	if (store->devices == NULL)
+		return -ENOMEM;
+	store->device_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		struct sz_device *device = &store->devices[i];
+
+		device->store = store;
+		device->index = i;
+		device->folder = NO_DEVICE;
+		(void)pthread_mutex_init(&device->flush_lock, NULL);
+		(void)pthread_mutex_init(&device->log_lock, NULL);
+		(void)pthread_rwlock_init(&device->map_lock, NULL);
+	}
+	return 0;
+}
+
+int sz_device_init_maps(struct sz_device *device)
+{
+	uint64_t bands = DIV_ROUND_UP(device->sectors, (uint64_t)device->store->band_sectors);
+
+	device->shard_count = (uint32_t)DIV_ROUND_UP(bands, SZ_SHARD_BANDS);
+	device->shards = calloc(device->shard_count, sizeof(struct shard *));
+	device->live = sz_epoch_make(device->store->epoch);
+	if (device->shards == NULL || device->live == NULL)
+		return -ENOMEM;
+	return sz_hot_init(&device->hot);
+}
+
+void sz_device_reset_maps(struct sz_device *device)
+{
+	for (uint32_t i = 0; device->shards != NULL && i < device->shard_count; i++)
+		free(device->shards[i]);
+	free(device->shards);
+	device->shards = NULL;
+	device->shard_count = 0;
+	for (uint32_t i = 0; i < device->delta_count; i++)
+		sz_delta_free(&device->deltas[i]);
+	free(device->deltas);
+	device->deltas = NULL;
+	device->delta_count = 0;
+	if (device->hot.sectors != NULL)
+		sz_wipe(device->hot.sectors, HOT_SECTORS * SECTOR);
+	free(device->hot.sectors);
+	device->hot = (struct hot){ 0 };
+	device->hot_ref = (struct sz_ref){ 0 };
+	sz_epoch_free(&device->live);
+	sz_epoch_free(&device->sealing);
+}
+
+void sz_store_free(struct sz_store *store)
+{
+	if (store == NULL)
+		return;
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		struct sz_device *device = &store->devices[i];
+
+		sz_device_reset_maps(device);
+		(void)pthread_mutex_destroy(&device->flush_lock);
+		(void)pthread_mutex_destroy(&device->log_lock);
+		(void)pthread_rwlock_destroy(&device->map_lock);
+	}
+	free(store->devices);
+	sz_cache_fini(store);
+	sz_catalog_fini(&store->catalog);
+	for (uint32_t i = 0; i < store->folder_count; i++)
+		sz_backend_close(store->folders[i].backend);
+	sz_lock_release(store);
+	sz_root_free(&store->root);
+	sz_ids_free(&store->superseded);
+	free(store->damages);
+	free(store->path);
+	sz_key_slab_fini(&store->slab);
+	if (store->key != NULL)
+		sz_secret_free(store->key);
+	(void)pthread_mutex_destroy(&store->seal_lock);
+	(void)pthread_mutex_destroy(&store->begin_lock);
+	(void)pthread_mutex_destroy(&store->damage_lock);
+	(void)pthread_rwlock_destroy(&store->gate);
+	free(store);
+}
+
+/* Open files are many: bands that are being filled, objects that are being read. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* The devices as the root has them. */
+static int devices_from_root(struct sz_store *store, struct sz_error *error)
+{
+	const struct sz_root *root = &store->root;
+	int result = sz_devices_make(store, root->device_count);
+
+	store->band_sectors = root->band_sectors;
+	store->parity = root->parity;
+	store->epoch = root->generation + 1;
+	atomic_store(&store->sequence, root->next_sequence);
+	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
+		struct sz_device *device = &store->devices[i];
+		const struct sz_root_device *from = &root->devices[i];
+
+		if (from->sectors < HOT_SECTORS)
+			return sz_fail(error, -EUCLEAN, "device %u: impossible size", i);
+		memcpy(device->id, from->device_id, sizeof(device->id));
+		device->sectors = from->sectors;
+		device->manifest_ref = from->manifest;
+		device->stale_since = from->state == 1 ? from->stale_since : 0;
+		result = sz_device_init_maps(device);
+	}
+	return result == 0 ? 0 : sz_fail(error, result, "no memory");
+}
+
+static int manifests_load(struct sz_store *store, struct sz_error *error)
+{
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		struct sz_device *device = &store->devices[i];
+		bool is_missing = device->folder == NO_DEVICE;
+		int result = sz_manifest_load(device);
+
+		if (result == 0)
+			continue;
+		if (result != -EBADMSG)
+			return sz_fail(error, result, "device %u: its index: %s", i,
+				       strerror(-result));
+		/* Without an index a folder is as good as none. */
+		device->folder = NO_DEVICE;
+		sz_device_reset_maps(device);
+		result = sz_device_init_maps(device);
+		if (result != 0)
+			return sz_fail(error, result, "no memory");
+		if (!is_missing)
+			sz_warn("device %u: its index cannot be read: going on without it", i);
+	}
+	return 0;
+}
+
+/* A passphrase that was changed opens the key object of before no more, if the new one is here. */
+static int key_check(struct sz_store *store, struct sz_error *error)
+{
+	CLEANUP(sz_locations_free) struct location *newer = NULL;
+	struct sz_id id;
+
+	if (store->key->version >= store->root.key_version)
+		return 0;
+	sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->root.key_version,
+		   sz_get_le64(store->root.key_digest), &id);
+	newer = sz_catalog_find(store, &id);
+	if (newer == NULL)
+		return 0;
+	return sz_fail(error, -EKEYREJECTED, "wrong passphrase: it was changed since");
+}
+
+/* Everything after the folders are known. */
+static int open_found(struct sz_store *store, const struct sz_passphrase *passphrase,
+		      struct sz_error *error)
+{
+	bool found = false;
+	int result = sz_store_unlock(store, passphrase, error);
+
+	if (result == 0)
+		result = sz_lock_take(store, error);
+	if (result == 0 && store->path != NULL)
+		result = sz_folders_find_places(store, error);
+	if (result != 0)
+		return result;
+	machine_id(store);
+	result = sz_catalog_load(store);
+	if (result != 0)
+		return sz_fail(error, result, "listing the folders: %s", strerror(-result));
+	result = sz_root_find(store, error);
+	if (result == 0)
+		result = key_check(store, error);
+	if (result == 0)
+		result = devices_from_root(store, error);
+	if (result != 0)
+		return result;
+	sz_folders_assign(store);
+	result = manifests_load(store, error);
+	if (result == 0 && !store->read_only) {
+		result = sz_collect_ancestors(store);
+		if (result != 0)
+			return sz_fail(error, result, "no memory");
+	}
+	if (result == 0)
+		result = sz_replay(store, &found, error);
+	if (result != 0 || store->read_only)
+		return result;
+	sz_root_complete(store);
+	if (found)
+		result = sz_seal_run(store, false, error);
+	if (result == 0) {
+		sz_collect_live(store);
+		sz_key_objects_collect(store);
+	}
+	return result;
+}
+
+static int passphrase_check(const struct sz_passphrase *passphrase, struct sz_error *error)
+{
+	if (passphrase != NULL && passphrase->length >= 1 &&
+	    passphrase->length <= SZ_PASSPHRASE_MAX_BYTES)
+		return 0;
+	return sz_fail(error, -EINVAL, "a passphrase has 1 to %d bytes", SZ_PASSPHRASE_MAX_BYTES);
+}
+
+int sz_store_open(const struct sz_store_open *options, const struct sz_passphrase *passphrase,
+		  struct sz_store **store_out, struct sz_error *error)
+{
+	struct sz_store *store;
+	int result = passphrase_check(passphrase, error);
+
+	*store_out = NULL;
+	if (result != 0)
+		return result;
+	raise_file_limit();
+	store = sz_store_make();
+	if (store == NULL)
+		return sz_fail(error, -ENOMEM, "no memory");
+	store->read_only = options->read_only;
+	store->path = strdup(options->path);
+	result = store->path == NULL ? sz_fail(error, -ENOMEM, "no memory")
+				     : sz_folders_find(store, options, error);
+	if (result == 0)
+		result = open_found(store, passphrase, error);
+	if (result != 0) {
+		sz_store_free(store);
+		return sz_fail(error, result, "%s", options->path);
+	}
+	*store_out = store;
+	return 0;
+}
+
+int sz_store_open_on(struct sz_backend *const *backends, size_t count, bool read_only,
+		     const struct sz_passphrase *passphrase, struct sz_store **store_out,
+		     struct sz_error *error)
+{
+	struct sz_store *store = sz_store_make();
+	int result = store == NULL ? sz_fail(error, -ENOMEM, "no memory")
+				   : passphrase_check(passphrase, error);
+
+	*store_out = NULL;
+	for (size_t i = 0; i < count; i++) {
+		if (store == NULL || sz_folder_add(store, backends[i]) != 0) {
+			sz_backend_close(backends[i]);
+			if (result == 0)
+				result = sz_fail(error, -EMFILE, "too many folders");
+		}
+	}
+	if (result == 0) {
+		store->read_only = read_only;
+		result = open_found(store, passphrase, error);
+	}
+	if (result != 0) {
+		sz_store_free(store);
+		return result;
+	}
+	*store_out = store;
+	return 0;
+}
+
+int sz_store_close(struct sz_store *store, struct sz_error *error)
+{
+	int result = store->read_only ? 0 : sz_seal_run(store, false, error);
+
+	sz_store_free(store);
+	return result;
+}
+
+void sz_store_abandon(struct sz_store *store)
+{
+	sz_store_free(store);
+}
+
+struct sizes {
+	uint64_t bytes;
+	uint64_t files;
+};
+
+static int size_add(void *context, const char *name, uint64_t size_bytes)
+{
+	struct sizes *sizes = context;
+
+	(void)name;
+	sizes->bytes += size_bytes;
+	sizes->files++;
+	return 0;
+}
+
+void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
+{
+	struct sizes sizes = { 0 };
+	MUTEX_SCOPE(&store->seal_lock);
+
+	*info_out = (struct sz_store_info){
+		.device_count = store->device_count,
+		.parity = store->parity,
+		.band_sectors = store->band_sectors,
+		.format_version = store->root.format_version,
+		.generation = store->root.generation,
+		.sealed_wall_ns = store->root.wall_time_ns,
+		.host_free_bytes = UINT64_MAX,
+		.recovered = store->recovered,
+	};
+	memcpy(info_out->store_id, store->keys->store_id, sizeof(info_out->store_id));
+	sz_root_code(store->root.generation, store->root_digest, info_out->code);
+	memcpy(info_out->recovery_text, store->recovery_text, sizeof(info_out->recovery_text));
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		const struct sz_device *device = &store->devices[i];
+		struct sz_backend *backend;
+		uint64_t free_bytes;
+		uint64_t total_bytes;
+
+		info_out->virtual_bytes += device->sectors * SECTOR;
+		if (device->folder == NO_DEVICE)
+			continue;
+		backend = store->folders[device->folder].backend;
+		(void)!sz_backend_list(backend, SZ_SEALED, size_add, &sizes);
+		(void)!sz_backend_list(backend, SZ_LIVE, size_add, &sizes);
+		if (sz_backend_space(backend, &free_bytes, &total_bytes) == 0 &&
+		    free_bytes < info_out->host_free_bytes)
+			info_out->host_free_bytes = free_bytes;
+	}
+	if (info_out->host_free_bytes == UINT64_MAX)
+		info_out->host_free_bytes = 0;
+	info_out->stored_bytes = sizes.bytes;
+	info_out->object_count = sizes.files;
+}
+
+struct sz_device *sz_store_device(struct sz_store *store, uint32_t index)
+{
+	assert(index < store->device_count);
+	return &store->devices[index];
+}
+
+uint32_t sz_store_device_count(const struct sz_store *store)
+{
+	return store->device_count;
+}
+
+bool sz_store_is_read_only(const struct sz_store *store)
+{
+	return store->read_only;
+}
+
+enum sz_device_state sz_device_state(const struct sz_device *device)
+{
+	if (device->folder == NO_DEVICE)
+		return SZ_DEVICE_MISSING;
+	return atomic_load(&device->failure) != 0 ? SZ_DEVICE_FAILED : SZ_DEVICE_ONLINE;
+}
+
+uint64_t sz_device_sectors(const struct sz_device *device)
+{
+	return device->sectors;
+}
+
+const char *sz_device_folder(const struct sz_device *device)
+{
+	return device->folder == NO_DEVICE ? ""
+					   : device->store->folders[device->folder].backend->label;
+}
+
+uint64_t sz_device_damaged_sectors(const struct sz_device *device)
+{
+	return atomic_load(&device->damaged_sectors);
+}

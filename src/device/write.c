@@ -1,0 +1,316 @@
+/*
+ * write: where a write goes, TRIM, flush, and the hot area.
+ *
+ * Encrypted without a lock; then, under log_lock, it gets its sequence number, its entry in the log and
+ * its place in the overlay, so that the three agree on the order. Small pieces are written to the
+ * log under that lock too; large ones to reserved slots of a band before it.
+ *
+ * A full disk fails the write, and nothing else. Any other error of a write is sticky.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+
+/* Sectors that one entry of the log may take. */
+#define LOG_CHUNK 128U
+
+void sz_hot_write(struct sz_device *device, uint64_t sector, uint32_t count, const uint8_t *data)
+{
+	uint32_t first = sz_hot_index(device, sector);
+
+	memcpy(device->hot.sectors + first * SECTOR, data, count * SECTOR);
+	for (uint32_t bit = first; bit < first + count; bit++) {
+		device->hot.written[bit / 8] |= (uint8_t)(1U << (bit % 8));
+		device->hot.poison[bit / 8] &= (uint8_t) ~(1U << (bit % 8));
+	}
+}
+
+void sz_hot_trim(struct sz_device *device, uint64_t sector, uint64_t count)
+{
+	uint32_t first = sz_hot_index(device, sector);
+
+	memset(device->hot.sectors + first * SECTOR, 0, count * SECTOR);
+	for (uint32_t bit = first; bit < first + count; bit++) {
+		device->hot.written[bit / 8] &= (uint8_t) ~(1U << (bit % 8));
+		device->hot.poison[bit / 8] &= (uint8_t) ~(1U << (bit % 8));
+	}
+}
+
+void sz_hot_poison(struct sz_device *device, uint64_t sector)
+{
+	uint32_t bit = sz_hot_index(device, sector);
+
+	sz_hot_trim(device, sector, 1);
+	device->hot.poison[bit / 8] |= (uint8_t)(1U << (bit % 8));
+}
+
+/* What a failure of the host means for the device. */
+static int write_failed(struct sz_device *device, int error)
+{
+	if (error == -ENOSPC || error == -EDQUOT || error == -ENOMEM)
+		return error == -EDQUOT ? -ENOSPC : error;
+	return sz_device_fail(device, error);
+}
+
+/* Under log_lock: what was just logged becomes what is read. */
+static int map_put(struct sz_device *device, const struct sz_extent *extent,
+		   const uint8_t *plaintext)
+{
+	struct epoch *epoch = device->live;
+	WRITE_SCOPE(&device->map_lock);
+
+	if (!sz_sector_is_hot(device, extent->sector))
+		return sz_overlay_insert(&epoch->overlay, extent);
+	epoch->hot_changed = true;
+	if (extent->state == SZ_OVERLAY_DATA)
+		sz_hot_write(device, extent->sector, (uint32_t)extent->count, plaintext);
+	else
+		sz_hot_trim(device, extent->sector, extent->count);
+	return 0;
+}
+
+static uint64_t sequence_take(struct sz_device *device)
+{
+	return atomic_fetch_add(&device->store->sequence, 1);
+}
+
+/* Logged, but not in the overlay: only reopening can tell again what is where. */
+static int map_failed(struct sz_device *device, int result)
+{
+	return result == 0 ? 0 : sz_device_fail(device, result);
+}
+
+static int write_to_log(struct sz_device *device, uint64_t sector, uint32_t count,
+			const uint8_t *plaintext, uint8_t *ciphertext)
+{
+	struct epoch *epoch = device->live;
+	uint8_t nonce_tags[LOG_CHUNK * SZ_NONCE_TAG_BYTES];
+	struct sz_extent extent = {
+		.sector = sector,
+		.count = count,
+		.state = SZ_OVERLAY_DATA,
+		.source = epoch->log.source->number,
+		.nonce_tags = nonce_tags,
+	};
+	int result = sz_sectors_seal(epoch->log.source->keys->sector, sector, count, plaintext,
+				     ciphertext, nonce_tags);
+
+	if (result != 0)
+		return result;
+	MUTEX_SCOPE(&device->log_lock);
+	result = sz_log_append_sectors(epoch, sequence_take(device), sector, count, ciphertext,
+				       nonce_tags, &extent.place);
+	if (result != 0)
+		return write_failed(device, result);
+	return map_failed(device, map_put(device, &extent, plaintext));
+}
+
+/* Under log_lock: entries for what is in a band's slots now. */
+static int band_put(struct sz_device *device, struct source *band, uint32_t slot, uint64_t sector,
+		    uint32_t count, uint8_t *nonce_tags)
+{
+	struct sz_extent extent = {
+		.sector = sector,
+		.count = count,
+		.state = SZ_OVERLAY_DATA,
+		.source = band->number,
+		.place = 1 + (uint64_t)slot,
+		.nonce_tags = nonce_tags,
+	};
+
+	for (uint32_t done = 0; done < count;) {
+		uint32_t some = count - done < LOG_CHUNK ? count - done : LOG_CHUNK;
+		struct sz_log_entry entry = {
+			.type = SZ_LOG_BAND_SECTORS,
+			.sequence = sequence_take(device),
+			.sector = sector + done,
+			.count = some,
+			.place = slot + done,
+			.nonce_tags = nonce_tags + (size_t)done * SZ_NONCE_TAG_BYTES,
+		};
+		int result = sz_log_append(device->live, &entry);
+
+		if (result != 0)
+			return write_failed(device, result);
+		done += some;
+	}
+	return map_failed(device, map_put(device, &extent, NULL));
+}
+
+static int write_to_band(struct sz_device *device, struct source *band, uint32_t slot,
+			 uint64_t sector, uint32_t count, const uint8_t *plaintext,
+			 uint8_t *ciphertext)
+{
+	struct epoch *epoch = device->live;
+	uint8_t nonce_tags[IO_SECTORS * SZ_NONCE_TAG_BYTES];
+	int result = sz_sectors_seal(band->keys->sector, sector, count, plaintext, ciphertext,
+				     nonce_tags);
+	int released;
+
+	if (result == 0)
+		result = sz_file_write(band->file, ciphertext, (size_t)count * SZ_SECTOR_BYTES,
+				       (1 + (uint64_t)slot) * SECTOR);
+	MUTEX_SCOPE(&device->log_lock);
+	if (result == 0)
+		result = band_put(device, band, slot, sector, count, nonce_tags);
+	else
+		result = write_failed(device, result);
+	released = sz_band_release(device, epoch, band);
+	if (released != 0 && released != -ENOSPC && released != -EDQUOT && released != -ENOMEM)
+		return write_failed(device, released);
+	return result; /* a band that could not be finished for lack of space is copied later */
+}
+
+/* At most IO_SECTORS, in one band, hot or not as a whole. */
+static int write_piece(struct sz_device *device, uint64_t sector, uint32_t count,
+		       const uint8_t *plaintext, uint8_t *ciphertext)
+{
+	int result = 0;
+
+	if (count >= BAND_PIECE && !sz_sector_is_hot(device, sector)) {
+		struct source *band;
+		uint32_t slot = 0;
+
+		{
+			MUTEX_SCOPE(&device->log_lock);
+
+			result = sz_band_reserve(device, sector, count, &band, &slot);
+		}
+		if (result != 0)
+			return write_failed(device, result);
+		if (band != NULL)
+			return write_to_band(device, band, slot, sector, count, plaintext,
+					     ciphertext);
+	}
+	for (uint32_t done = 0; done < count && result == 0;) {
+		uint32_t some = count - done < LOG_CHUNK ? count - done : LOG_CHUNK;
+
+		result = write_to_log(device, sector + done, some, plaintext + done * SECTOR,
+				      ciphertext);
+		done += some;
+	}
+	return result;
+}
+
+static uint32_t piece_length(const struct sz_device *device, uint64_t sector, uint32_t count)
+{
+	uint32_t most = count < IO_SECTORS ? count : IO_SECTORS;
+	uint32_t band = sz_band_of(device, sector);
+	uint64_t band_left = sz_band_base(device, band) + sz_band_length(device, band) - sector;
+
+	most = sz_hot_split(device, sector, most);
+	return band_left < most ? (uint32_t)band_left : most;
+}
+
+static int change_check(struct sz_device *device, uint64_t sector, uint64_t count)
+{
+	if (sector > device->sectors || count > device->sectors - sector)
+		return -EINVAL;
+	if (device->store->read_only)
+		return -EROFS;
+	return sz_device_check(device);
+}
+
+/* Under the gate. */
+static int begin(struct sz_store *store)
+{
+	int result = atomic_load(&store->has_begun) ? 0 : sz_epoch_begin(store);
+
+	return result == -EDQUOT ? -ENOSPC : result;
+}
+
+/* An overlay that has grown large is sealed by whoever meets it first. */
+static void seal_if_large(struct sz_device *device)
+{
+	bool is_large;
+
+	{
+		READ_SCOPE(&device->map_lock);
+
+		is_large = device->live->overlay.data_sectors > EPOCH_SECTORS_MAX ||
+			   device->live->overlay.extent_count > EPOCH_SECTORS_MAX;
+	}
+	if (is_large)
+		(void)!sz_seal_run(device->store, false, NULL);
+}
+
+static int write_pieces(struct sz_device *device, uint64_t sector, uint32_t count,
+			const uint8_t *plaintext)
+{
+	CLEANUP_FREE uint8_t *ciphertext = NULL;
+	READ_SCOPE(&device->store->gate);
+	int result = begin(device->store);
+
+	if (result == 0) {
+		ciphertext =
+			malloc((count < IO_SECTORS ? count : IO_SECTORS) * (size_t)SZ_SECTOR_BYTES);
+		result = ciphertext == NULL ? -ENOMEM : 0;
+	}
+	while (count > 0 && result == 0) {
+		uint32_t some = piece_length(device, sector, count);
+
+		result = write_piece(device, sector, some, plaintext, ciphertext);
+		sector += some;
+		count -= some;
+		plaintext += some * SECTOR;
+	}
+	return result;
+}
+
+int sz_device_write(struct sz_device *device, uint64_t sector, uint32_t count, const void *buffer)
+{
+	int result = change_check(device, sector, count);
+
+	if (result == 0 && count > 0)
+		result = write_pieces(device, sector, count, buffer);
+	if (result == 0)
+		seal_if_large(device);
+	return result;
+}
+
+static int trim_piece(struct sz_device *device, uint64_t sector, uint64_t count)
+{
+	struct sz_extent extent = { .sector = sector,
+				    .count = count,
+				    .state = SZ_OVERLAY_TOMBSTONE };
+	struct sz_log_entry entry = { .type = SZ_LOG_TRIM, .sector = sector, .count = count };
+	MUTEX_SCOPE(&device->log_lock);
+	int result;
+
+	entry.sequence = sequence_take(device);
+	result = sz_log_append(device->live, &entry);
+	if (result != 0)
+		return write_failed(device, result);
+	return map_failed(device, map_put(device, &extent, NULL));
+}
+
+int sz_device_trim(struct sz_device *device, uint64_t sector, uint64_t count)
+{
+	int result = change_check(device, sector, count);
+	READ_SCOPE(&device->store->gate);
+
+	if (result == 0 && count > 0)
+		result = begin(device->store);
+	while (count > 0 && result == 0) {
+		uint32_t some = sz_hot_split(device, sector, count);
+
+		result = trim_piece(device, sector, some);
+		sector += some;
+		count -= some;
+	}
+	return result;
+}
+
+int sz_device_flush(struct sz_device *device)
+{
+	int result = sz_device_check(device);
+	READ_SCOPE(&device->store->gate);
+	MUTEX_SCOPE(&device->flush_lock);
+
+	if (device->store->read_only || result != 0)
+		return result;
+	/* What was acknowledged in this epoch stands on all of the one before. */
+	if (device->sealing != NULL)
+		result = sz_epoch_commit(device, device->sealing);
+	return result != 0 ? result : sz_epoch_commit(device, device->live);
+}

@@ -140,13 +140,25 @@ static int blob_check(void *context, struct sz_file *file, uint64_t size_bytes)
 	return 0;
 }
 
+/* A root that stands in live/ alone was never finished: if it is not whole, that is no damage. */
+static bool is_relied_on(const struct blob_wish *wish)
+{
+	CLEANUP(sz_locations_free)
+	struct location *locations = sz_catalog_find(wish->store, wish->id);
+
+	for (const struct location *at = locations; at != NULL; at = at->next)
+		if (at->part == SZ_SEALED)
+			return true;
+	return wish->digest != NULL;
+}
+
 static int blob_read(struct blob_wish *wish)
 {
 	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
 	const char *text;
 	int result = sz_object_open_any(wish->store, wish->id, blob_check, wish, &file, &text);
 
-	if (result == -EBADMSG)
+	if (result == -EBADMSG && is_relied_on(wish))
 		sz_damage_note(wish->store, NO_DEVICE, wish->id, 0, text);
 	return result;
 }

@@ -50,7 +50,7 @@ int sz_fs_getattr(struct sz_fs *fs, uint64_t number, struct stat *stat_out)
 		.st_uid = (uid_t)uid,
 		.st_gid = (gid_t)gid,
 		.st_size = (off_t)size,
-		.st_rdev = inode_u64(fs, inode, ZPL_RDEV),
+		.st_rdev = rdev_decode(inode_u64(fs, inode, ZPL_RDEV)),
 	};
 	sa_object_size(inode->sa, &block, &blocks);
 	(void)pthread_rwlock_unlock(&inode->lock);

@@ -77,6 +77,7 @@ uint64_t inode_u64(struct sz_fs *fs, struct inode *inode, zpl_attr_t attribute);
  * A new object with its attributes, in tx. parent 0: it is the root. The caller puts *inode_out.
  * inode_new_holds takes the holds that it needs.
  */
+uint64_t rdev_decode(uint64_t stored); /* ZPL_RDEV, as stat has it */
 void inode_new_holds(struct sz_fs *fs, dmu_tx_t *tx, uint32_t mode, size_t extra);
 int inode_new(struct sz_fs *fs, uint64_t parent, const struct sz_fs_new *new, const char *target,
 	      dmu_tx_t *tx, struct inode **inode_out) MUST_CHECK;

@@ -9,6 +9,7 @@
 #include "fs/fs_internal.h"
 
 #include <errno.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 static char inode_tag[] = "inode";
@@ -186,6 +187,17 @@ void inode_new_holds(struct sz_fs *fs, dmu_tx_t *tx, uint32_t mode, size_t extra
 		dmu_tx_hold_zap(tx, DMU_NEW_OBJECT, B_TRUE, NULL);
 }
 
+/* On disk stands the kernel's own dev_t: 12 bits of major number, 20 of minor. */
+static uint64_t rdev_encode(uint64_t rdev)
+{
+	return (uint64_t)major(rdev) << 20 | minor(rdev);
+}
+
+uint64_t rdev_decode(uint64_t stored)
+{
+	return makedev((unsigned int)(stored >> 20), (unsigned int)(stored & 0xfffff));
+}
+
 /* The order of the attributes is that of the kernel's zfs_mknode: it makes the same SA layout. */
 uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
 		      const struct sz_fs_new *new, const char *target, dmu_tx_t *tx)
@@ -197,7 +209,7 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
 	uint64_t generation = dmu_tx_get_txg(tx);
 	uint64_t uid = new->uid;
 	uint64_t gid = new->gid;
-	uint64_t rdev = new->rdev;
+	uint64_t rdev = rdev_encode(new->rdev);
 	uint64_t flags = ZFS_ARCHIVE | ZFS_AV_MODIFIED | acl_flags(new->mode);
 	uint64_t project = ZFS_DEFAULT_PROJID;
 	uint64_t now[2];

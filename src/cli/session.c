@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* What is wrong with the path is said before a passphrase is asked for. */
 static int folder_check(const char *path, struct sz_error *error)
@@ -40,6 +41,18 @@ static int store_open(struct invocation *invocation, bool read_only, struct sess
 	return result == 0 ? 0 : sz_fail(&invocation->error, result, "%s", path);
 }
 
+/*
+ * From then on all work in the pool blocks, its closing too. What was synced is on disk, and an opening
+ * needs no repair, so the process just ends.
+ */
+static void pool_is_suspended(void *context, const struct sz_error *error)
+{
+	const struct invocation *invocation = context;
+
+	(void)fprintf(stderr, "\nszpool: %s: %s\n", invocation->operands[0], error->text);
+	_exit(error->code == -ENOSPC ? EXIT_NO_SPACE : EXIT_ERROR);
+}
+
 int session_open(struct invocation *invocation, bool read_only, enum session_parts parts,
 		 struct session *session_out)
 {
@@ -55,6 +68,8 @@ int session_open(struct invocation *invocation, bool read_only, enum session_par
 		if (result == 0)
 			result = sz_pool_import(session.store, read_only, &session.pool, error);
 	}
+	if (result == 0 && session.pool != NULL)
+		sz_pool_on_suspend(session.pool, pool_is_suspended, invocation);
 	if (result == 0 && parts == SESSION_FS)
 		result = sz_fs_open(session.pool, NULL, read_only, &session.fs, error);
 	if (result != 0) {

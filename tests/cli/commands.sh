@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Every command: what it prints, its options, its JSON. TAP.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+json() { jq -e "$1" out >/dev/null; }
+has() { grep -qE -- "$1" out; }
+
+ok "version" run version
+then_ok "version is one line with a number" has '^szpool [0-9]+\.[0-9]+\.[0-9]+$'
+ok "--version" run --version
+ok "help" run help
+then_ok "help names the exit codes" has '^ +130  interrupted'
+ok "help of each command" bash -c "for c in \$('$szpool' help --json | jq -r '.commands[].name'); do
+	'$szpool' help \$c | grep -q \"^Usage: szpool \$c\" || exit 1; done"
+ok "--help of a command" run put --help
+then_ok "it is that command's" has '^Usage: szpool put '
+
+ok "create" create store
+ok "mkdir, several" run mkdir store /a /a/b
+ok "mkdir --parents" run mkdir -p store /c/d/e /a/b
+fails "mkdir without them" 1 "--parents makes" run mkdir store /x/y
+fails "mkdir of what exists" 1 "/a: File exists" run mkdir store /a
+fails "mkdir --parents through a file" 1 "exists and is not a folder" bash -c \
+	"'$szpool' put store passphrase /file && '$szpool' mkdir -p store /file/x"
+
+prints "ls sorts" $'a\nc\nfile' run ls store
+prints "ls of a file" /file run ls store /file
+prints "ls -R" $'/:\na\nc\nfile\n\n/a:\nb\n\n/a/b:\n\n/c:\nd\n\n/c/d:\ne\n\n/c/d/e:' run ls -R store /
+ok "ls -l" run ls -l store /
+then_ok "it has mode, links, owner, size, time" has '^-rw-r--r-- +1 +0 +0 +31 20[0-9-]+ [0-9:]+ file$'
+ok "ls --json" run ls --json store /file /a
+then_ok "it is complete" json '.[0].path == "/file" and .[0].type == "file" and .[0].size_bytes == 31 and
+	.[0].mtime_s > 0 and .[1].path == "/a/b" and .[1].type == "folder" and (length == 2)'
+printf 'x' >$'latin\xe9'
+ok "a name that is not UTF-8" run put store $'latin\xe9' /
+ok "ls --json of it" run ls --json store
+then_ok "it comes as hex" json '[.[].path | objects | .hex] == ["2f6c6174696ee9"]'
+prints "NO_COLOR and pipes: no colours" "" bash -c "'$szpool' status store | tr -dc '\033'"
+
+printf 'one\n' >one
+printf 'two\n' >two
+ok "put, several into a folder" run put store one two /a
+prints "cat, several" $'one\ntwo' run cat store /a/one /a/two
+fails "cat of a folder" 1 "/a: Is a directory" run cat store /a
+fails "put, several to what is no folder" 1 "several sources need a folder" run put store one two /new
+ok "put to a new name" run put store one /new
+prints "it has that name" one run cat store /new
+fails "put a folder over a file" 1 "there is a file of that name" bash -c \
+	"mkdir -p new && '$szpool' put store new /"
+fails "put a file over a folder" 1 "Is a directory" bash -c \
+	"printf x >c && '$szpool' put store c /"
+prints "put of standard input" piped bash -c "printf piped | '$szpool' put store - /in && '$szpool' get store /in -"
+fails "it needs a name" 1 "/a: is a folder in the pool" run put store - /a
+fails "it comes alone" 2 "only source" run put store - one /a
+mkdir here && touch here/x
+prints "put . takes the folder's name" x bash -c "cd here && '$szpool' put ../store . / && '$szpool' ls ../store /here"
+fails "put of what is not there" 1 "nothing: left out: No such file" run put store nothing /
+ok "the store does not go into itself" bash -c "mkdir -p own && mv store own/ && '$szpool' put own/store own / 2>warned;
+	status=\$?; mv own/store . && [ \$status = 0 ] && grep -q 'not put into itself' warned"
+
+ok "put over a file" bash -c "ln one hard && '$szpool' put store one hard / && printf new >one.new && mv one.new one &&
+	'$szpool' put store one /"
+prints "the name has the new content" new run cat store /one
+prints "its other name keeps the old one" one run cat store /hard
+
+prints "get of several into a folder" $'new\ntwo' bash -c "mkdir out.d && '$szpool' get store /one /a/two out.d && cat out.d/one; echo; cat out.d/two"
+fails "get of several to what is no folder" 1 "several paths need one" run get store /one /a/two none
+fails "get of a folder to standard output" 1 "Is a directory" run get store /a -
+fails "get over a folder" 1 "left out: Is a directory" bash -c "mkdir -p out.d/new && '$szpool' get store /new out.d"
+prints "get over a file" new bash -c "printf old >target && '$szpool' get store /one target && cat target"
+ok "get of the root folder keeps the target's mode" bash -c "mkdir -m 0711 all && '$szpool' get store / all &&
+	[ \$(stat -c %a all) = 711 ] && [ -f all/one ]"
+ok "get does not follow a link in the target" bash -c "mkdir -p all.2 elsewhere && ln -s ../elsewhere all.2/a;
+	! '$szpool' get store / all.2 2>left && [ -z \"\$(ls elsewhere)\" ] && grep -q '/a: left out' left"
+
+fails "rm of a full folder" 1 "Directory not empty; 'szpool rm -r'" run rm store /a
+prints "rm --dry-run" $'would remove /a/b\nwould remove /a/one\nwould remove /a/two\nwould remove /a' run rm -r --dry-run store /a
+ok "rm -r" run rm -r store /a /in
+fails "what was removed is gone" 1 "/a: No such file or folder" run ls store /a
+fails "rm of what is not there" 1 "/a: No such file" run rm store /a
+ok "rm -f of it" run rm -f store /a
+fails "rm of the root folder" 1 "root folder" run rm -r store /
+
+ok "df" run df store
+then_ok "it has a line of sizes" has '^ +[0-9]+M +[0-9.]+[KM] +[0-9]+M +[0-9]+%$'
+ok "df --json" run df --json store
+then_ok "its sizes add up" json '.size_bytes == .used_bytes + .available_bytes and .available_bytes > 500000000'
+ok "info" run info store
+then_ok "it shows the sizes" has '^ +stored: '
+ok "info --json" run info --json store
+then_ok "it names the devices" json '(.devices | length) == 6 and .used_bytes > 0'
+ok "seal" run seal store
+ok "seal --json" run seal --json store
+then_ok "it names the generation" json '.generation >= 0'
+
+ok "status" run status store
+then_ok "it reads as zpool status does" has '^\s+raidz2-0 +ONLINE +0 +0 +0$'
+ok "status --check of a healthy pool" run status --check store
+ok "status --json" run status --json store
+then_ok "it is complete" json '.state == "ONLINE" and (.config | length) == 8 and .data_errors == 0 and .damage == []'
+fails "scrub --stop without one" 1 "no scrub is under way" run scrub --stop store
+ok "scrub" run scrub store
+then_ok "it says what it did" has '^  scan: scrub repaired 0B in [0-9:]+ with 0 errors on '
+ok "scrub --json" run scrub --json store
+then_ok "it is JSON alone" json '.scan.kind == "scrub" and .scan.state == "finished" and .scan.errors == 0'
+
+ok "--memory" run ls --memory 256M store
+ok "create with properties" create -o compression=off -o recordsize=128K properties
+done_testing

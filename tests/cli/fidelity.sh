@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# A nasty tree goes in and comes out with all that it has: names, content, holes, modes, owners,
+# times, symlinks, hard links, extended attributes, ACLs, capabilities, FIFOs, devices. TAP.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+listing() {
+	(
+		cd "$1" || exit 1
+		find . ! -type d -printf '%P\t%y %m %U:%G %n %s %T@ -> %l\n' | LC_ALL=C sort -z
+		find . -mindepth 1 -type d -printf '%P\t%m %U:%G %T@\n' | LC_ALL=C sort
+		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+		find . -links +1 ! -type d -printf '%i %P\n' | LC_ALL=C sort |
+			awk '{ i = $1; $1 = ""; names[i] = names[i] "|" $0 } END { for (i in names) print names[i] }' |
+			LC_ALL=C sort
+		find . -type b -o -type c | LC_ALL=C sort | xargs -r stat -c '%n %t %T'
+	)
+}
+attributes() { (cd "$1" && getfattr -R -h -d -m - . 2>/dev/null); }
+acls() { (cd "$1" && getfacl -R -P . 2>/dev/null | grep -av '^# file: sock'); }
+blocks() { (cd "$1" && stat -c '%n %b' sparse* | LC_ALL=C sort); }
+equal() { diff <("$1" "$2") <("$1" "$3") | head -n 20 && [ "${PIPESTATUS[0]}" = 0 ]; }
+not_larger() { # each file takes at most 64 KiB more than its origin
+	join <(blocks "$1") <(blocks "$2") | awk '$3 > $2 + 128 { print; bad = 1 } END { exit bad }'
+}
+
+mkdir -p 'tree/sub folder/deep' tree/empty tree/many
+printf x >'tree/sub folder/one byte'
+: >tree/nothing
+head -c 3000000 /dev/urandom >tree/big
+head -c 1048576 /dev/urandom >tree/one-record
+head -c 1048577 /dev/urandom >tree/one-record-and-a-byte
+head -c 131073 /dev/zero >tree/zeros
+for i in $(seq 300); do echo "$i" >"tree/many/$i"; done
+printf 'newline' >$'tree/a\nb'
+printf 'latin' >$'tree/\xe9'
+printf 'long' >"tree/$(printf 'n%.0s' {1..255})"
+printf 'dash' >tree/-r
+printf 'own name' >tree/.szpool-get-0
+ln tree/big 'tree/sub folder/hard link'
+ln -s ../big 'tree/sub folder/symlink'
+ln 'tree/sub folder/symlink' tree/second-name-of-a-symlink
+ln -s "/no/such/$(printf 's%.0s' {1..300})" tree/long-symlink
+mkfifo tree/fifo
+truncate -s 40M tree/sparse-empty
+truncate -s 40M tree/sparse-middle && printf mid | dd of=tree/sparse-middle bs=1 seek=20000000 conv=notrunc status=none
+head -c 2500000 /dev/urandom >tree/sparse-tail && truncate -s 40M tree/sparse-tail
+truncate -s 9M tree/sparse-head && head -c 100000 /dev/urandom >>tree/sparse-head
+chmod 4751 tree/one-record
+chmod 0400 'tree/sub folder/one byte'
+chmod 1733 tree/empty
+chmod 2750 tree/many
+touch -d '2001-02-03 04:05:06.123456789' tree/big
+touch -d '1969-12-31 23:59:59 UTC' tree/zeros
+touch -d '2038-01-19 03:14:08.5 UTC' tree/nothing
+touch -h -d '2002-01-01' tree/long-symlink
+has_xattrs=false
+if setfattr -n user.colour -v blue tree/big 2>/dev/null; then
+	has_xattrs=true
+	setfattr -n user.empty tree/big
+	setfattr -n user.binary -v 0x00ff0a tree/nothing
+	setfattr -n user.long -v "$(printf 'v%.0s' {1..2000})" tree/empty
+	setfacl -m u:12:rw,g:34:r tree/one-record-and-a-byte
+	setfacl -d -m u:12:rx tree/many
+fi
+if is_root; then
+	mknod tree/null c 1 3
+	mknod tree/disk b 259 70000
+	chown 12:34 tree/sparse-tail
+	chown -h 56:78 tree/long-symlink
+	chown 12:34 tree/one-record && chmod 4751 tree/one-record
+	setcap cap_net_raw+ep tree/one-record-and-a-byte 2>/dev/null
+	setfattr -n trusted.kept -v yes tree/big 2>/dev/null
+fi
+touch -d '1999-01-01 00:00:00.000000001' 'tree/sub folder'
+listing tree >before
+
+ok "create" create store
+ok "put" run put store tree /
+ok "get" run get store /tree back
+ok "names, content, modes, owners, times, links" equal listing tree back
+if $has_xattrs; then
+	ok "extended attributes" equal attributes tree back
+	ok "ACLs" equal acls tree back
+else
+	skip "extended attributes" "$work does not take them"
+	skip "ACLs" "$work does not take them"
+fi
+ok "holes are holes" not_larger tree back
+ok "the source is as it was" bash -c "$(declare -f listing); diff before <(listing tree)"
+ok "put it over itself" run put store tree /
+ok "get it over itself" bash -c "mkdir again && '$szpool' get store /tree again && '$szpool' get store /tree again"
+ok "still equal" equal listing tree again/tree
+ok "no temporary name is left" bash -c "! find again -name '.szpool-get-*' ! -name .szpool-get-0 | grep ."
+ok "space of what was replaced is free again" bash -c \
+	"[ \$('$szpool' df --json store | jq .used_bytes) -lt 12000000 ]"
+
+mkdir links && echo shared >links/first && ln links/first second
+ok "hard links across sources" run put store links/first second /
+prints "are one file in the pool" "2 2" bash -c "'$szpool' ls --json store /first /second | jq -r '[.[].links] | join(\" \")'"
+
+python3 - <<'EOP'
+import socket
+socket.socket(socket.AF_UNIX).bind("socket")
+EOP
+ok "a socket is left out with a warning" bash -c "'$szpool' put store socket / 2>&1 | grep -q 'a socket is not stored'"
+if is_root; then
+	mkdir -m 0777 theirs && mv store theirs/ && chown -R 65534:65534 theirs/store && chmod 0755 . && chmod 0644 passphrase
+	ok "another user gets what is his to have" as_nobody timeout 60 "$szpool" get theirs/store /tree theirs/tree
+	then_ok "devices are left out with a warning" grep -q 'a device, which only root may make' err
+	prints "set-user-ID bits of others' are not given" 751 stat -c %a theirs/tree/one-record
+	printf secret >unreadable && chmod 0600 unreadable
+	fails "what he may not read is left out" 1 "unreadable: left out: Permission denied" \
+		as_nobody timeout 60 "$szpool" put theirs/store unreadable passphrase /
+	prints "the rest goes on" "$(cat passphrase)" as_nobody timeout 60 "$szpool" cat theirs/store /passphrase
+else
+	skip "another user" "needs root"
+fi
+done_testing

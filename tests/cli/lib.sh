@@ -1,5 +1,6 @@
+#!/usr/bin/env bash
 # The base of the program's tests; sourced with the program's path as $1. TAP on standard output, a
-# folder of its own, a passphrase, a limit on the time of every run. shellcheck shell=bash
+# folder of its own, a passphrase, a limit on the time of every run.
 set -uo pipefail
 
 szpool=$(readlink -f "$1")

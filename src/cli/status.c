@@ -16,10 +16,7 @@ struct report {
 	struct sz_damage *damages;
 	size_t damage_count;
 	size_t damage_capacity;
-	struct {
-		uint64_t dataset;
-		uint64_t object;
-	} * errors;
+	char **errors; /* paths, or objects that have none */
 	size_t error_count;
 	size_t error_capacity;
 };
@@ -41,22 +38,43 @@ static int damage_add(void *context, const struct sz_damage *damage)
 	return 0;
 }
 
-static int error_add(void *context, uint64_t dataset, uint64_t object)
+static int error_add(void *context, const char *text)
 {
 	struct report *report = context;
 
 	if (report->error_count == report->error_capacity) {
 		size_t capacity = report->error_capacity == 0 ? 16 : 2 * report->error_capacity;
-		void *grown = realloc(report->errors, capacity * sizeof(*report->errors));
+		char **grown = realloc(report->errors, capacity * sizeof(*grown));
 
 		if (grown == NULL)
 			return -ENOMEM;
 		report->errors = grown;
 		report->error_capacity = capacity;
 	}
-	report->errors[report->error_count].dataset = dataset;
-	report->errors[report->error_count++].object = object;
-	return 0;
+	report->errors[report->error_count] = strdup(text);
+	return report->errors[report->error_count++] == NULL ? -ENOMEM : 0;
+}
+
+static int object_add(void *context, uint64_t dataset, uint64_t object)
+{
+	char text[64];
+
+	(void)snprintf(text, sizeof(text), "<0x%" PRIx64 ">:<0x%" PRIx64 ">", dataset, object);
+	return error_add(context, text);
+}
+
+/* By path, or, if the file system itself does not open, by number. */
+static int errors_find(struct session *session, struct report *report)
+{
+	struct sz_error ignored = { 0 };
+	struct sz_fs *fs;
+	int result;
+
+	if (sz_fs_open(session->pool, NULL, true, &fs, &ignored) != 0)
+		return sz_pool_data_error_each(session->pool, object_add, report);
+	result = sz_fs_damaged_each(fs, error_add, report);
+	sz_fs_close(fs);
+	return result;
 }
 
 static int report_make(struct session *session, struct report *report, struct sz_error *error)
@@ -67,7 +85,7 @@ static int report_make(struct session *session, struct report *report, struct sz
 		return result;
 	result = sz_store_damage_each(session->store, damage_add, report);
 	if (result == 0 && report->pool.data_errors > 0)
-		result = sz_pool_data_error_each(session->pool, error_add, report);
+		result = errors_find(session, report);
 	return result == 0 ? 0 : sz_fail(error, result, "the list of errors is not to be had");
 }
 
@@ -75,6 +93,8 @@ static void report_free(struct report *report)
 {
 	sz_pool_status_free(&report->pool);
 	free(report->damages);
+	while (report->error_count > 0)
+		free(report->errors[--report->error_count]);
 	free(report->errors);
 }
 
@@ -171,11 +191,12 @@ static void text_print(const struct report *report)
 	if (pool->data_errors == 0)
 		(void)puts("\nerrors: No known data errors");
 	else
-		(void)printf("\nerrors: Permanent errors in %zu files or objects:\n\n",
-			     report->error_count);
-	for (size_t i = 0; i < report->error_count; i++)
-		(void)printf("\tdataset %" PRIu64 ", object %" PRIu64 "\n",
-			     report->errors[i].dataset, report->errors[i].object);
+		(void)puts("\nerrors: Permanent errors have been detected in these files:\n");
+	for (size_t i = 0; i < report->error_count; i++) {
+		(void)putchar('\t');
+		name_print(report->errors[i]);
+		(void)putchar('\n');
+	}
 }
 
 static json_t *scan_json(const struct sz_scan_status *scan)
@@ -223,10 +244,7 @@ static json_t *report_json(const struct report *report)
 						      report->damages[i].text, "sectors",
 						      (json_int_t)report->damages[i].sectors));
 	for (size_t i = 0; i < report->error_count; i++)
-		(void)json_array_append_new(
-			errors,
-			json_pack("{s:I, s:I}", "dataset", (json_int_t)report->errors[i].dataset,
-				  "object", (json_int_t)report->errors[i].object));
+		(void)json_array_append_new(errors, json_name(report->errors[i]));
 	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o}", "pool", SZ_POOL_NAME,
 			 "state", pool->state, "status", pool->status_text, "action",
 			 pool->action_text, "scan", scan_json(&pool->scan), "config", vdevs,

@@ -148,6 +148,8 @@ struct session {
 	struct sz_pool *pool; /* NULL if only the store was asked for */
 	struct sz_fs *fs;     /* NULL if only the pool was asked for */
 };
+/* Puts the store's path before the error's text, once. Returns result. */
+int store_fail(struct invocation *, int result);
 /* Opens the store that operand 0 names, with its passphrase, and the parts above it. */
 int session_open(struct invocation *, bool read_only, enum session_parts,
 		 struct session *session_out) MUST_CHECK;

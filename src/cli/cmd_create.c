@@ -205,5 +205,5 @@ int cmd_create(struct invocation *invocation)
 	}
 	passphrase_free(&passphrase);
 	invocation->store_is_open = true; /* errors of creating say nothing of an existing store */
-	return result == 0 ? 0 : sz_fail(&invocation->error, result, "%s", create.path);
+	return result == 0 ? 0 : store_fail(invocation, result);
 }

@@ -163,10 +163,11 @@ static int ask(struct invocation *invocation, int terminal, const char *prompt,
 	silent = before;
 	silent.c_lflag &= ~(tcflag_t)ECHO;
 	silent.c_lflag |= ECHONL;
-	result = sz_write(terminal, prompt, strlen(prompt));
+	/* Before the prompt: what is typed earlier is thrown away, what comes after it is the answer. */
 	if (tcsetattr(terminal, TCSAFLUSH, &silent) != 0)
 		return sz_fail(&invocation->error, -errno, "cannot switch the echo off: %s",
 			       strerror(errno));
+	result = sz_write(terminal, prompt, strlen(prompt));
 	if (result == 0)
 		result = read_secret(invocation, "the terminal", terminal, true, passphrase_out);
 	(void)tcsetattr(terminal, TCSAFLUSH, &before);

@@ -6,6 +6,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+int store_fail(struct invocation *invocation, int result)
+{
+	const char *path = invocation->operands[0];
+	char *text = invocation->error.text;
+	size_t length = strlen(path);
+
+	while (strncmp(text, path, length) == 0 && strncmp(text + length, ": ", 2) == 0)
+		memmove(text, text + length + 2, strlen(text + length + 2) + 1);
+	return sz_fail(&invocation->error, result, "%s", path);
+}
+
 /* What is wrong with the path is said before a passphrase is asked for. */
 static int folder_check(const char *path, struct sz_error *error)
 {
@@ -38,7 +49,7 @@ static int store_open(struct invocation *invocation, bool read_only, struct sess
 		return result;
 	result = sz_store_open(&options, &passphrase, &session->store, &invocation->error);
 	passphrase_free(&passphrase);
-	return result == 0 ? 0 : sz_fail(&invocation->error, result, "%s", path);
+	return result == 0 ? 0 : store_fail(invocation, result);
 }
 
 /*
@@ -56,7 +67,6 @@ static void pool_is_suspended(void *context, const struct sz_error *error)
 int session_open(struct invocation *invocation, bool read_only, enum session_parts parts,
 		 struct session *session_out)
 {
-	const char *path = invocation->operands[0];
 	struct session session = { 0 };
 	struct sz_error *error = &invocation->error;
 	int result = store_open(invocation, read_only, &session);
@@ -74,7 +84,7 @@ int session_open(struct invocation *invocation, bool read_only, enum session_par
 		result = sz_fs_open(session.pool, NULL, read_only, &session.fs, error);
 	if (result != 0) {
 		(void)!session_close(invocation, &session, result);
-		return sz_fail(error, result, "%s", path);
+		return store_fail(invocation, result);
 	}
 	invocation->store_is_open = true;
 	*session_out = session;
@@ -85,18 +95,20 @@ int session_close(struct invocation *invocation, struct session *session, int re
 {
 	struct sz_error ignored = { 0 };
 	struct sz_error *error = result == 0 ? &invocation->error : &ignored;
-	int closed;
+	int closed = 0;
 
 	if (session->fs != NULL)
 		sz_fs_close(session->fs);
 	if (session->pool != NULL) {
 		closed = sz_pool_export(session->pool, error);
-		result = result != 0 ? result : closed;
+		if (result == 0 && closed != 0)
+			result = store_fail(invocation, closed);
 	}
 	error = result == 0 ? &invocation->error : &ignored;
 	if (session->store != NULL) {
 		closed = sz_store_close(session->store, error);
-		result = result != 0 ? result : closed;
+		if (result == 0 && closed != 0)
+			result = store_fail(invocation, closed);
 	}
 	*session = (struct session){ 0 };
 	return result;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What the world refuses: no such store, no permission, names too long, a full pool, a full disk.
-# Each a clear message and exit code, and nothing is lost. TAP.
+# What the world refuses: no such store, a wrong passphrase, a store in use, no permission, names too
+# long, a full pool, a full disk, a read-only disk. Each a clear message and exit code; nothing is
+# lost. TAP.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
@@ -25,6 +26,23 @@ ok "leaves an empty folder empty" test -z "$(ls -A empty)"
 
 ok "create" env SIZE=256M bash -c "$(declare -f create run); szpool='$szpool'; create store"
 printf 'older\n' >older
+printf 'not the one' >wrong
+fails "wrong passphrase" 4 "store: wrong passphrase" run ls --passphrase-file wrong store
+mkdir nothing
+fails "an empty folder" 3 "nothing: this is not a store" run ls nothing
+mkdir strange && head -c 10000 /dev/urandom >strange/x
+fails "a folder of other things" 3 "strange: this is not a store" run ls strange
+ok "which are left alone" test "$(ls strange)" = x
+
+rm -f pipe && mkfifo pipe
+sleep 30 >pipe &
+holder=$!
+run put store - /late <pipe &
+while [ -z "$(compgen -G 'store/*/live/*')" ]; do sleep 0.1; done
+fails "a second writer" 5 "is open in another process" run mkdir store /x
+fails "a reader beside a writer" 5 "is open in another process" run ls store
+kill $holder
+wait
 ok "put" run put store older /
 fails "a name of 256 bytes in the pool" 1 "a name can have at most 255 bytes" run mkdir store "/$long"
 fails "the same as a source's new name" 1 "a name can have at most 255 bytes" run put store older "/$long"
@@ -42,19 +60,27 @@ prints "what was there stays" older run cat store /older
 ok "there is room again" bash -c "head -c 50000000 large >smaller && '$szpool' put store smaller /"
 
 if is_root; then
+	chmod 0755 . && chmod 0644 passphrase
+	fails "no permission to a store" 1 "Permission denied" as_nobody timeout 60 "$szpool" ls store
+	fails "no permission to make one" 1 "mine: Permission denied" as_nobody timeout 60 "$szpool" create mine
+
 	small_disk disk 300M
 	ok "create on a small disk" create disk/store
 	ok "put" run put disk/store older /
 	fails "a full disk" 7 "no space is left" timeout -k 5 120 "$szpool" put disk/store large /
 	mount -o remount,size=1G "$work/disk"
 	prints "with more room it opens, and nothing is lost" older run cat disk/store /older
-	ok "it takes more" run put disk/store large /
+	ok "it takes more" run put disk/store smaller /
 	ok "and is sound" bash -c "'$szpool' scrub disk/store | grep -q 'with 0 errors'"
 
 	small_disk target 1M
 	fails "get to a full disk" 7 "No space left" run get store /smaller target
 	ok "no part is left there" test -z "$(ls -A target)"
 	ok "--json to a full disk" bash -c "! '$szpool' help --json >/dev/full 2>err"
+
+	mount -o remount,ro "$work/disk"
+	prints "a read-only disk can be read" older run cat disk/store /older
+	fails "and not written" 1 "Read-only file system" run mkdir disk/store /x
 else
 	skip "small disks" "needs root"
 fi

@@ -12,8 +12,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define EXPORT_TRIES    50 /* EBUSY for a moment: references that ZFS drops in the background */
-#define EXPORT_PAUSE_US 100000
+/* EBUSY for a moment: references that ZFS drops in the background. Pauses double, 4 s in all. */
+#define EXPORT_TRIES          12
+#define EXPORT_FIRST_PAUSE_US 1000U
 
 static char pool_tag[] = "szpool";
 
@@ -158,12 +159,12 @@ static nvlist_t *tree_make(enum sz_raid raid, uint32_t devices)
 
 static int export_retried(void)
 {
-	for (int i = 1;; i++) {
+	for (unsigned int i = 0;; i++) {
 		int result = spa_export(SZ_POOL_NAME, NULL, B_FALSE, B_FALSE);
 
 		if (result != EBUSY || i == EXPORT_TRIES)
 			return result;
-		(void)usleep(EXPORT_PAUSE_US);
+		(void)usleep(EXPORT_FIRST_PAUSE_US << i);
 	}
 }
 

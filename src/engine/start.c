@@ -1,8 +1,10 @@
 /*
  * start: brings libzpool up in this process, within the bound on memory.
  *
- * The bound is shared out: the ARC gets 3/8, dirty data 1/8; the rest is what buffers in
- * flight, the allocator, ZFS's own structures (about 80 MiB with a pool) and the device's caches take.
+ * The bound is shared out: the ARC gets a half, and dirty data, which the ARC holds too, a quarter of
+ * all: the more, the fewer transaction groups, each of which flushes every device. The rest is what
+ * buffers in flight, the allocator, ZFS's own structures (about 80 MiB with a pool) and the device's
+ * caches take. Measured: 490 MiB resident at the default bound, storing 2 GiB of random data.
  */
 #include "engine/engine_internal.h"
 
@@ -34,8 +36,8 @@ int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 			       "--memory %llu MiB is less than the smallest, %llu MiB",
 			       (unsigned long long)memory_bytes >> 20, MEMORY_MIN >> 20);
 	zfs_arc_min = 32ULL << 20;
-	zfs_arc_max = memory_bytes / 8 * 3;
-	zfs_dirty_data_max = memory_bytes / 8;
+	zfs_arc_max = memory_bytes / 2;
+	zfs_dirty_data_max = memory_bytes / 4;
 	/* Without it, an export removes the host's cache file. */
 	spa_config_path = strdup("/nonexistent/zpool.cache");
 	if (spa_config_path == NULL)
@@ -46,7 +48,7 @@ int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 	spa_mode_readable_spacemaps = B_TRUE;
 	kernel_init(SPA_MODE_READ | SPA_MODE_WRITE);
 	zfs_flags = 0; /* debug checks of every block */
-	zfs_dirty_data_max = memory_bytes / 8;
+	zfs_dirty_data_max = memory_bytes / 4;
 	sz_accounting_register();
 	result = sz_leaf_start();
 	if (result != 0)

@@ -112,8 +112,7 @@ static void raid_make(void)
 	struct opened opened = { 0 };
 
 	pool_make(&opened, raid);
-	for (unsigned int i = 0; i < FILES; i++)
-		file_write(&opened, i);
+	files_write(&opened);
 	pool_close(&opened);
 }
 

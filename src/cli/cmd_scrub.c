@@ -88,6 +88,7 @@ static int scrub(struct invocation *invocation, struct session *session)
 {
 	struct sz_error *error = &invocation->error;
 	struct sz_scan_status scan;
+	char resilvered[SIZE_TEXT_BYTES];
 	uint32_t rebuilt = 0;
 	bool is_intact;
 	bool is_healthy;
@@ -95,7 +96,10 @@ static int scrub(struct invocation *invocation, struct session *session)
 
 	if (result == 0)
 		result = sz_pool_rebuild(session->pool, &rebuilt, error);
+	if (result == 0 && rebuilt > 0)
+		result = scan_wait(invocation, session);
 	sz_pool_scan_status(session->pool, &scan);
+	size_text(scan.repaired_bytes, resilvered);
 	/* One that was interrupted runs on since the opening: a second one is not needed. */
 	if (result == 0 && (scan.kind != SZ_SCAN_SCRUB || scan.state != SZ_SCAN_RUNNING)) {
 		result = scan_wait(invocation, session);
@@ -107,7 +111,7 @@ static int scrub(struct invocation *invocation, struct session *session)
 	if (result != 0)
 		return result;
 	if (rebuilt > 0 && !option_is_given(invocation, OPTION_JSON))
-		(void)printf("rebuilt devices: %u\n", rebuilt);
+		(void)printf("rebuilt devices: %u, resilvered %s\n", rebuilt, resilvered);
 	result = status_print(invocation, session, &is_intact, &is_healthy);
 	if (result == 0 && !is_intact)
 		return sz_fail(error, -EBADMSG, "%s: data is damaged beyond repair",

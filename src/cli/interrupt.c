@@ -23,6 +23,8 @@ static bool thread_runs;
 
 static void *signal_wait(void *argument)
 {
+	static const char message[] =
+		"\nszpool: interrupted: ending in good order (once more: at once)\n";
 	sigset_t *signals = argument;
 	int number;
 
@@ -31,9 +33,7 @@ static void *signal_wait(void *argument)
 			_exit(EXIT_SIGNAL + number);
 		atomic_store(&signal_number, number);
 		(void)!eventfd_write(wake_fd, 1);
-		(void)!write(STDERR_FILENO,
-			     "\nszpool: interrupted: closing the pool (once more: stop at once)\n",
-			     65);
+		(void)!write(STDERR_FILENO, message, sizeof(message) - 1);
 	}
 	return NULL;
 }

@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define BAND_MIN_BYTES (1ULL << 20)
-#define BAND_MAX_BYTES (64ULL << 20)
+#define MEMORY_MIN_BYTES (128ULL << 20) /* as sz_engine_start has it */
+#define BAND_MIN_BYTES   (1ULL << 20)
+#define BAND_MAX_BYTES   (64ULL << 20)
 
 static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_HELP] = { "help", 'h', NULL, "show this help" },
@@ -109,6 +110,16 @@ static int band_option(struct invocation *invocation, const char *text)
 	return 0;
 }
 
+static int memory_option(struct invocation *invocation, const char *text)
+{
+	uint64_t *bytes = &invocation->options.memory_bytes;
+	int result = size_option(invocation, "memory", text, bytes);
+
+	if (result == 0 && *bytes < MEMORY_MIN_BYTES)
+		return usage_fail(invocation, "--memory %s: has to be 128M or more", text);
+	return result;
+}
+
 static int devices_option(struct invocation *invocation, const char *text)
 {
 	char *end;
@@ -179,7 +190,7 @@ static int option_take(struct invocation *invocation, enum option_id id, char *v
 	options->given |= 1ULL << id;
 	switch ((unsigned int)id) {
 	case OPTION_MEMORY:
-		return size_option(invocation, "memory", value, &options->memory_bytes);
+		return memory_option(invocation, value);
 	case OPTION_SIZE:
 		return size_option(invocation, "size", value, &options->size_bytes);
 	case OPTION_BAND_SIZE:

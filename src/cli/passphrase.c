@@ -70,11 +70,13 @@ static int read_secret(struct invocation *invocation, const char *from, int fd, 
 		if (line && done == 1 && secret[length - 1] == '\n')
 			break;
 	}
-	if (result != 0) {
+	if (result != 0)
 		sz_secret_free(secret);
+	if (result == -EINTR)
+		return interrupt_tell(&invocation->error, "no passphrase, so nothing was done");
+	if (result != 0)
 		return sz_fail(&invocation->error, result, "cannot read the passphrase from %s: %s",
 			       from, strerror(-result));
-	}
 	return take(invocation, from, secret, length, passphrase_out);
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #define REDRAW_NS 200000000ULL
+#define BAR_WIDTH 20U
 #define SECOND_NS 1000000000ULL
 
 void progress_start(struct progress *progress, const struct invocation *invocation,
@@ -19,6 +20,18 @@ void progress_start(struct progress *progress, const struct invocation *invocati
 	};
 }
 
+/* "[#####...............]  27%  " */
+static void bar_draw(const struct progress *progress)
+{
+	double part = (double)progress->done_bytes / (double)progress->total_bytes;
+	unsigned int percent = part >= 1 ? 100 : (unsigned int)(100 * part);
+
+	(void)fputc('[', stderr);
+	for (unsigned int i = 1; i <= BAR_WIDTH; i++)
+		(void)fputc(i * 100 <= percent * BAR_WIDTH ? '#' : '.', stderr);
+	(void)fprintf(stderr, "] %3u%%  ", percent);
+}
+
 static void draw(struct progress *progress, uint64_t now_ns)
 {
 	double seconds = (double)(now_ns - progress->start_ns) / (double)SECOND_NS;
@@ -30,11 +43,12 @@ static void draw(struct progress *progress, uint64_t now_ns)
 	size_text(progress->done_bytes, done);
 	size_text(progress->total_bytes, total);
 	size_text((uint64_t)rate, speed);
-	(void)fprintf(stderr, "\r\033[K%s: %s", progress->verb, done);
+	(void)fprintf(stderr, "\r\033[K%s: ", progress->verb);
 	if (progress->total_bytes > 0)
-		(void)fprintf(stderr, " of %s (%u%%)", total,
-			      (unsigned int)(100.0 * (double)progress->done_bytes /
-					     (double)progress->total_bytes));
+		bar_draw(progress);
+	(void)fputs(done, stderr);
+	if (progress->total_bytes > 0)
+		(void)fprintf(stderr, " of %s", total);
 	if (progress->files > 0)
 		(void)fprintf(stderr, ", %" PRIu64 " files", progress->files);
 	(void)fprintf(stderr, ", %s/s", speed);

@@ -95,7 +95,13 @@ int session_close(struct invocation *invocation, struct session *session, int re
 {
 	struct sz_error ignored = { 0 };
 	struct sz_error *error = result == 0 ? &invocation->error : &ignored;
+	/* All that is not on disk yet is written: this may take a while. */
+	bool is_told = session->store != NULL && !sz_store_is_read_only(session->store) &&
+		       isatty(STDERR_FILENO) == 1 && !option_is_given(invocation, OPTION_QUIET);
 	int closed = 0;
+
+	if (is_told)
+		(void)fputs("\r\033[Kwriting everything out ...", stderr);
 
 	if (session->fs != NULL)
 		sz_fs_close(session->fs);
@@ -110,6 +116,8 @@ int session_close(struct invocation *invocation, struct session *session, int re
 		if (result == 0 && closed != 0)
 			result = store_fail(invocation, closed);
 	}
+	if (is_told)
+		(void)fputs("\r\033[K", stderr);
 	*session = (struct session){ 0 };
 	return result;
 }

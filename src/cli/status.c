@@ -185,7 +185,7 @@ static void text_print(const struct report *report)
 	if (report->damage_count > 0)
 		(void)puts("\ndamage in the store:\n");
 	for (size_t i = 0; i < report->damage_count; i++)
-		(void)printf("\tdevice %u: %s: %s (%" PRIu64 " sectors)\n",
+		(void)printf("\tdevice %u: %s: %s (sectors: %" PRIu64 ")\n",
 			     report->damages[i].device, report->damages[i].object,
 			     report->damages[i].text, report->damages[i].sectors);
 	if (pool->data_errors == 0)

@@ -25,7 +25,7 @@ is_root() { [ "$(id -u)" = 0 ]; }
 as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
 
 run() { timeout -k 10 60 "$szpool" "$@"; }
-create() { run create --kdf interactive --size "${SIZE:-1G}" "$@"; }
+create() { run create --size "${SIZE:-1G}" "$@"; }
 
 show() { head -n 40 out err | sed 's/^/# /'; }
 report() { # PREFIX NAME

@@ -30,11 +30,11 @@ fails "1,025 bytes" 1 "longer than 1024 bytes" run create --passphrase-file long
 fails "a command that fails" 1 "failed (exit code 3)" run create --passphrase-command 'exit 3' store
 ok "nothing was made" test ! -e store
 ok "1,024 bytes and a newline" bash -c "{ head -c 1024 long; echo; } >most &&
-	'$szpool' create --kdf interactive --size 1G --passphrase-file most long.store"
+	'$szpool' create --size 1G --passphrase-file most long.store"
 ok "they open it, without the newline too" bash -c "head -c 1024 long >most && '$szpool' ls --passphrase-file most long.store"
 ok "a weak one is warned of" bash -c "printf 'pony1234' >weak &&
-	'$szpool' create --kdf interactive --size 1G --passphrase-file weak weak.store 2>&1 | grep -q 'can be guessed'"
-ok "a good one is not" bash -c "! '$szpool' create --kdf interactive --size 1G store 2>&1 | grep guessed"
+	'$szpool' create --size 1G --passphrase-file weak weak.store 2>&1 | grep -q 'can be guessed'"
+ok "a good one is not" bash -c "! '$szpool' create --size 1G store 2>&1 | grep guessed"
 ok "a file" run ls --passphrase-file passphrase store
 ok "/dev/stdin is one" bash -c "'$szpool' ls --passphrase-file /dev/stdin store <passphrase"
 ok "a command" run ls --passphrase-command 'cat passphrase' store
@@ -42,7 +42,7 @@ ok "the environment" run ls store
 
 ok "typed at the terminal" at_terminal 'quiet otters mend the old boat' "$szpool" ls store
 ok "typed twice at creation" at_terminal 'pony on a hill by the sea|pony on a hill by the sea' \
-	"$szpool" create --kdf interactive --size 1G typed.store
+	"$szpool" create --size 1G typed.store
 ok "it is not shown" echo_is_off
 ok "it opens the store" bash -c "printf 'pony on a hill by the sea' | '$szpool' ls --passphrase-file /dev/stdin typed.store"
 two_that_differ() {
@@ -50,10 +50,10 @@ two_that_differ() {
 		grep -q 'the two passphrases differ' typed && [ ! -e other.store ]
 }
 ok "two that differ" two_that_differ
-ok "--generate-passphrase" bash -c "'$szpool' create --kdf interactive --size 1G --generate-passphrase new.store >words"
+ok "--generate-passphrase" bash -c "'$szpool' create --size 1G --generate-passphrase new.store >words"
 ok "it is seven words on standard output" grep -qxE '[a-z]{3,8}(-[a-z]{3,8}){6}' words
 ok "they open the store" run ls --passphrase-file words new.store
-ok "no two are alike" bash -c "'$szpool' create --kdf interactive --size 1G --generate-passphrase two.store | diff -q - words; [ \$? = 1 ]"
+ok "no two are alike" bash -c "'$szpool' create --size 1G --generate-passphrase two.store | diff -q - words; [ \$? = 1 ]"
 
 ok "change" bash -c "printf 'copper kettle on a narrow shelf' >second &&
 	'$szpool' passphrase --kdf interactive --new-passphrase-file second store"

@@ -150,9 +150,12 @@ int sz_log_begin(struct sz_device *device)
 	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
 	int result = header == NULL ? -ENOMEM : log_create(device, device->live, header);
 
-	return result != 0 ? result
-			   : sz_backend_sync_folder(device->store->folders[device->folder].backend,
-						    SZ_LIVE);
+	if (result != 0)
+		return result;
+	result = sz_backend_sync_folder(device->store->folders[device->folder].backend, SZ_LIVE);
+	device->live->has_new_names =
+		result != 0; /* the log stays: its first commit has to do it */
+	return result;
 }
 
 int sz_epoch_begin(struct sz_store *store)

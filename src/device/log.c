@@ -183,8 +183,11 @@ int sz_epoch_commit(struct sz_device *device, struct epoch *epoch)
 	bool has_new_names = false;
 	int result = sz_device_check(device);
 
-	if (result != 0 || epoch->log.source == NULL)
+	/* Until all logs of the live epoch are there they are their maker's alone. */
+	if (result != 0 || (epoch == device->live && !atomic_load(&device->store->has_begun)))
 		return result;
+	if (epoch->log.source == NULL)
+		return 0;
 	for (unsigned int i = 0; i < NO_SPACE_TRIES; i++) {
 		result = commit_append(device, epoch, &dirty, &sequence, &has_new_names);
 		if (result != -ENOSPC && result != -EDQUOT)

@@ -245,6 +245,46 @@ static void test_no_space_fails_the_write_and_not_the_device(void **state)
 	harness_fini(&harness);
 }
 
+static void write_until_done(struct harness *harness, uint32_t device, uint64_t sector,
+			     uint32_t count)
+{
+	unsigned int attempts = 0;
+
+	while (harness_write(harness, device, sector, count) != 0 && !is_failed(harness, device))
+		assert_true(++attempts < 4);
+}
+
+/* The logs and the first band of an epoch: what fails is done again, and durable when it is flushed. */
+static void test_a_beginning_that_fails(void **state)
+{
+	bool is_over = false;
+
+	(void)state;
+	for (current = 1; !is_over; current++) {
+		struct harness harness;
+
+		harness_init(&harness, &shape, current);
+		harness_open_clean(&harness);
+		harness.plan = (struct sz_fault_plan){ .mask = SZ_OP_CHANGES,
+						       .fail_at = current,
+						       .error = current % 2 ? -EIO : -ENOSPC };
+		write_until_done(&harness, 1, 300, 2);
+		write_until_done(&harness, 0, 400, 40);
+		for (uint32_t i = 0; i < shape.devices; i++)
+			(void)!harness_flush(&harness, i);
+		is_over = harness.plan.count < current;
+		harness.plan = (struct sz_fault_plan){ 0 };
+		harness_abandon(&harness);
+		harness_cut(&harness, SZ_CRASH_DROP, 0);
+		harness_open_clean(&harness);
+		harness_check_recovered(&harness);
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
+	assert_true(current > 10);
+	current = 0;
+}
+
 /* FLUSH that fails is told, stays, and is the affair of that device. */
 static void test_a_failed_sync_stays_failed(void **state)
 {
@@ -456,6 +496,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_the_disks_fill_up_from_some_time_on, report),
 		cmocka_unit_test_teardown(test_no_space_once, report),
 		cmocka_unit_test(test_no_space_fails_the_write_and_not_the_device),
+		cmocka_unit_test_teardown(test_a_beginning_that_fails, report),
 		cmocka_unit_test(test_a_failed_sync_stays_failed),
 		cmocka_unit_test_teardown(test_openings_that_cannot_read, report),
 		cmocka_unit_test_teardown(test_openings_that_cannot_write, report),

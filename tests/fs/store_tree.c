@@ -9,7 +9,9 @@
  */
 #include "engine/pools.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
@@ -351,6 +353,121 @@ static void store_removed(void)
 	sz_fs_release(opened.fs, object);
 }
 
+#define STRESS_THREADS    4U
+#define STRESS_OPERATIONS 3000U
+#define STRESS_FOLDERS    4U
+#define STRESS_NAMES      12U
+
+/* Some threads do at random what a file system can, all in the same few folders and with the same few names. */
+static uint64_t stress_folders[STRESS_FOLDERS];
+
+static uint64_t next(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state >> 8;
+}
+
+/* What an operation may fail with when others are as quick; a folder too may have gone. */
+static bool is_lost_race(int result)
+{
+	return result == 0 || result == -ENOENT || result == -EEXIST || result == -ENOTDIR ||
+	       result == -EISDIR || result == -ENOTEMPTY || result == -EINVAL || result == -EPERM;
+}
+
+static void stress_file(uint64_t object, uint64_t *state)
+{
+	const struct stat cut = { .st_size = (off_t)(next(state) % MIB) };
+
+	if (sz_fs_hold(opened.fs, object) != 0)
+		return;
+	NEED(is_lost_race(sz_fs_write(opened.fs, object, content, next(state) % 100000,
+				      next(state) % (2 * MIB))));
+	NEED(is_lost_race(sz_fs_setattr(opened.fs, object, SZ_SET_SIZE, &cut)));
+	sz_fs_release(opened.fs, object);
+}
+
+static void *stress(void *argument)
+{
+	static const unsigned int flags[] = { 0, RENAME_NOREPLACE, RENAME_EXCHANGE };
+	const struct sz_fs_new new = { .mode = S_IFREG | 0644, .uid = 900, .gid = 901 };
+	uint64_t state = 0x9e3779b97f4a7c15U * (uint64_t)(uintptr_t)argument;
+
+	for (unsigned int i = 0; i < STRESS_OPERATIONS; i++) {
+		uint64_t from = stress_folders[next(&state) % STRESS_FOLDERS];
+		uint64_t to = stress_folders[next(&state) % STRESS_FOLDERS];
+		uint64_t object = 0;
+		char name[16];
+		char other[16];
+		int result;
+
+		(void)snprintf(name, sizeof(name), "%lu", next(&state) % STRESS_NAMES);
+		(void)snprintf(other, sizeof(other), "%lu", next(&state) % STRESS_NAMES);
+		switch (next(&state) % 10) {
+		case 0:
+			result = sz_fs_mkdir(opened.fs, from, name, &new, &object);
+			break;
+		case 1:
+			result = sz_fs_rmdir(opened.fs, from, name);
+			break;
+		case 2:
+			result = sz_fs_unlink(opened.fs, from, name);
+			break;
+		case 3:
+		case 4:
+			result = sz_fs_rename(opened.fs, from, name, to, other,
+					      flags[next(&state) % ARRAY_LENGTH(flags)]);
+			break;
+		case 5:
+			result = sz_fs_symlink(opened.fs, from, name, other, &new, &object);
+			break;
+		case 6:
+			result = sz_fs_lookup(opened.fs, from, name, &object);
+			if (result == 0)
+				result = sz_fs_link(opened.fs, object, to, other);
+			break;
+		case 7:
+			result = sz_fs_create_unnamed(opened.fs, from, &new, NULL, &object);
+			if (result != 0)
+				break;
+			stress_file(object, &state);
+			if (i % 3 != 0)
+				result = sz_fs_link_over(opened.fs, object, to, other);
+			sz_fs_release(opened.fs, object);
+			break;
+		default:
+			result = sz_fs_create(opened.fs, from, name, &new, &object);
+			if (result == 0)
+				stress_file(object, &state);
+			break;
+		}
+		if (!is_lost_race(result))
+			(void)fprintf(stderr, "operation on %s and %s: %d\n", name, other, result);
+		NEED(is_lost_race(result));
+	}
+	return NULL;
+}
+
+/* Nothing is expected but that all counts agree in the end. */
+static void store_by_many(void)
+{
+	pthread_t threads[STRESS_THREADS];
+	uint64_t folder = make_folder(root, "many", 0755);
+
+	for (unsigned int i = 0; i < STRESS_FOLDERS; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "folder %u", i);
+		stress_folders[i] =
+			make_folder(i % 2 == 0 ? folder : stress_folders[i - 1], name, 0755);
+	}
+	for (unsigned int i = 0; i < STRESS_THREADS; i++)
+		NEED(pthread_create(&threads[i], NULL, stress, (void *)(uintptr_t)(i + 1)) == 0);
+	for (unsigned int i = 0; i < STRESS_THREADS; i++)
+		NEED(pthread_join(threads[i], NULL) == 0);
+}
+
 static void device_write_out(const struct sz_device *device)
 {
 	char path[256];
@@ -386,6 +503,7 @@ int main(int argc, char **argv)
 	store_renamed();
 	store_attributes();
 	store_removed();
+	store_by_many();
 	store_sparse_and_changed();
 	pool_close(&opened);
 	NEED(fclose(expected) == 0);

@@ -4,23 +4,14 @@
  *
  * ZFS's state is per process: each step runs in a child of its own.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "support/step.h"
 
 #include "fs/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#define STEP_SECONDS   60U
 #define FILE_BYTES     (5U << 20)
 
 #define DEVICES        6U
@@ -35,42 +26,6 @@ struct opened {
 	struct sz_pool *pool;
 	struct sz_fs *fs;
 };
-
-/* In a child, cmocka's asserts would not reach the parent: a failed step exits with its line. */
-#define NEED(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			(void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition);              \
-			_exit(1);                                                                  \
-		}                                                                                  \
-	} while (0)
-
-static void step(void (*function)(void))
-{
-	int status = -1;
-	pid_t child = fork();
-
-	assert_true(child >= 0);
-	if (child == 0) {
-		(void)alarm(STEP_SECONDS);
-		function();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
-static void fill(uint8_t *buffer, size_t length)
-{
-	uint64_t x = 88172645463325252U;
-
-	for (size_t i = 0; i < length; i++) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		buffer[i] = (uint8_t)x;
-	}
-}
 
 static int store_open(struct opened *opened, struct sz_error *error)
 {
@@ -106,6 +61,7 @@ static void create_and_fill(void)
 		.device_count = DEVICES,
 		.device_sectors = DEVICE_SECTORS,
 		.parity = 2,
+		.kdf = SZ_KDF_TEST,
 		.path = folder,
 		.folders = folders,
 	};
@@ -133,7 +89,7 @@ static void create_and_fill(void)
 	NEED(sz_fs_mkdir(all.fs, root, "sub", &directory, &sub) == 0);
 	NEED(sz_fs_mkdir(all.fs, root, "sub", &directory, &number) == -EEXIST);
 	NEED(sz_fs_create(all.fs, sub, "file", &file, &number) == 0);
-	fill(content, FILE_BYTES);
+	random_fill(content, FILE_BYTES, 1);
 	NEED(sz_fs_write(all.fs, number, content, FILE_BYTES, 0) == 0);
 	NEED(sz_fs_setxattr(all.fs, number, "user.colour", "blue", 4, 0) == 0);
 	NEED(sz_fs_link(all.fs, number, root, "second name") == 0);
@@ -185,7 +141,7 @@ static void read_back(void)
 	NEED(sz_fs_getattr(all.fs, number, &stat) == 0);
 	NEED(stat.st_mode == (S_IFREG | 0640) && stat.st_nlink == 2 && stat.st_size == FILE_BYTES);
 	NEED(stat.st_uid == 7 && stat.st_gid == 8);
-	fill(content, FILE_BYTES);
+	random_fill(content, FILE_BYTES, 1);
 	NEED(sz_fs_read(all.fs, number, read, FILE_BYTES, 0, &done) == 0 && done == FILE_BYTES);
 	NEED(memcmp(content, read, FILE_BYTES) == 0);
 	NEED(sz_fs_getxattr(all.fs, number, "user.colour", text, sizeof(text), &done) == 0);

@@ -153,8 +153,8 @@ int sz_log_begin(struct sz_device *device)
 	if (result != 0)
 		return result;
 	result = sz_backend_sync_folder(device->store->folders[device->folder].backend, SZ_LIVE);
-	device->live->has_new_names =
-		result != 0; /* the log stays: its first commit has to do it */
+	/* The log stays: if its name is not durable, its first commit has to see to that. */
+	device->live->has_new_names = result != 0;
 	return result;
 }
 

@@ -10,7 +10,12 @@
 
 #include <errno.h>
 
-#define BUCKETS_AT_FIRST 1024U
+#define BUCKETS_AT_FIRST  1024U
+/*
+ * Of random names of 32 hex digits one in a hundred decrypts to an id, of a random generation. One that
+ * high is a stranger's, until its header says otherwise.
+ */
+#define GENERATION_LIKELY (1ULL << 32)
 
 static size_t id_hash(const struct sz_id *id)
 {
@@ -135,11 +140,15 @@ static int list_file(void *context, const char *name, uint64_t size_bytes)
 	const struct listing *listing = context;
 	struct sz_store *store = listing->store;
 	struct location *location = location_make(name, listing->folder, listing->part, size_bytes);
+	enum sz_kind kind;
+	uint32_t device;
+	uint64_t generation;
 	struct sz_id id;
 
 	if (location == NULL)
 		return -ENOMEM;
-	if (sz_name_decode(store->keys, name, &id) == 0)
+	if (sz_name_decode(store->keys, name, &id) == 0 &&
+	    sz_id_parse(&id, &kind, &device, &generation) == 0 && generation < GENERATION_LIKELY)
 		return entry_add(&store->catalog, &id, location);
 	location->next = store->catalog.strangers;
 	store->catalog.strangers = location;

@@ -218,6 +218,42 @@ static void test_everything_shuffled(void **state)
 	}
 }
 
+/* A name that somebody gave by chance, and that decrypts to an id: the header says whose it is. */
+static void test_names_that_are_other_ids(void **state)
+{
+	static const enum sz_kind kinds[] = { SZ_KIND_BAND, SZ_KIND_DELTA, SZ_KIND_HOT,
+					      SZ_KIND_ROOT };
+	struct harness harness;
+	struct objects objects;
+
+	(void)state;
+	spread_init(&harness, 4, 7);
+	objects_list(&harness, &objects);
+	for (size_t i = 0; i < objects.count; i++) {
+		CLEANUP_BYTES struct sz_bytes content = { 0 };
+		const struct object *object = &objects.list[i];
+		char name[SZ_OBJECT_NAME_BYTES];
+		struct sz_id id;
+
+		if (object->size_bytes == SZ_KEY_OBJECT_BYTES)
+			continue;
+		sz_id_make(kinds[i % ARRAY_LENGTH(kinds)], (uint32_t)i % 4,
+			   chance(&harness.chance) >> 16 | UINT64_C(1) << 47, i, &id);
+		sz_name_encode(&objects.key->keys, &id, name);
+		object_read(&harness, object, &content);
+		object_remove(&harness, object);
+		object_put(&harness, object->disk, object->part, name, &content);
+	}
+	objects_free(&objects);
+	harness_open_clean(&harness);
+	harness_check(&harness);
+	OK(harness_write(&harness, 0, 100, 300));
+	reopen(&harness);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 /* A scatter of files is lost over all devices: never garbage, never old content, never zeros. */
 static void test_a_scatter_of_files(void **state)
 {
@@ -273,6 +309,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_hot_images, report),
 		cmocka_unit_test_teardown(test_bands_below_deltas, report),
 		cmocka_unit_test(test_everything_shuffled),
+		cmocka_unit_test(test_names_that_are_other_ids),
 		cmocka_unit_test(test_a_scatter_of_files),
 	};
 

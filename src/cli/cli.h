@@ -267,6 +267,9 @@ void state_print(const char *state, int width);
 void name_print(const char *name);
 /* The same in place, for messages. */
 void text_make_printable(char *text);
+/* A line on standard error about one of many files, while progress may be shown. */
+struct progress;
+void file_tell(struct progress *progress, const char *path, const char *text);
 
 /* Copies what operands 1 to the last but one name. file_out: one file's content to a descriptor. */
 int file_out(struct sz_fs *fs, uint64_t inode, int fd, struct sz_error *error) MUST_CHECK;

@@ -12,13 +12,26 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SIZE_MIN_BYTES (256ULL << 20) /* ZFS needs 64 MiB a device, and some room to work in */
-#define SECTORS_UNIT   64U            /* a device's size is a multiple of so many sectors */
+#define SIZE_MIN_BYTES   (256ULL << 20) /* below, ZFS has no room to work in */
+#define DEVICE_MIN_BYTES (64ULL << 20)  /* ZFS's SPA_MINDEVSIZE */
+#define SECTORS_UNIT     64U            /* a device's size is a multiple of so many sectors */
 
 struct target {
 	const char *path; /* a folder of the new store */
 	bool existed;
 };
+
+/* The folder that a path is in, as a path; the caller's. */
+static char *parent_of(const char *path)
+{
+	CLEANUP_FREE char *copy = strdup(path);
+	const char *last;
+
+	if (copy == NULL)
+		return NULL;
+	last = last_name(copy);
+	return last == copy ? strdup(".") : strndup(copy, (size_t)(last - copy));
+}
 
 /* Absent or empty; its file system's free space goes to free_bytes_out. */
 static int target_check(struct target *target, uint64_t *free_bytes_out, struct sz_error *error)
@@ -26,7 +39,6 @@ static int target_check(struct target *target, uint64_t *free_bytes_out, struct 
 	CLEANUP_FREE char *parent = NULL;
 	struct statvfs space;
 	struct dirent *entry;
-	const char *slash;
 	DIR *folder = opendir(target->path);
 	bool empty = true;
 
@@ -47,11 +59,10 @@ static int target_check(struct target *target, uint64_t *free_bytes_out, struct 
 			"%s: exists and is not empty; name a new folder, or, if a pool is in "
 			"it already, see 'szpool status %s'",
 			target->path, target->path);
-	slash = strrchr(target->path, '/');
-	parent = strndup(target->path, slash == NULL ? 0 : (size_t)(slash - target->path) + 1);
+	parent = parent_of(target->path);
 	if (parent == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
-	if (statvfs(target->existed ? target->path : parent[0] != '\0' ? parent : ".", &space) != 0)
+	if (statvfs(target->existed ? target->path : parent, &space) != 0)
 		return sz_fail(error, -errno, "%s: the folder that it would be in: %s",
 			       target->path, strerror(errno));
 	*free_bytes_out = (uint64_t)space.f_bavail * space.f_frsize;
@@ -101,6 +112,12 @@ static int options_check(struct invocation *invocation)
 				  options->device_dir_count, options->devices);
 	if (option_is_given(invocation, OPTION_SIZE) && options->size_bytes < SIZE_MIN_BYTES)
 		return usage_fail(invocation, "--size: has to be 256M or more");
+	if (options->size_bytes != 0 &&
+	    device_sectors(options, 0) * SZ_SECTOR_BYTES < DEVICE_MIN_BYTES)
+		return usage_fail(invocation,
+				  "--size: each of the %u devices has to have 64M or more; take a "
+				  "larger size or fewer devices",
+				  options->devices);
 	if (option_is_given(invocation, OPTION_GENERATE_PASSPHRASE) &&
 	    (options->passphrase_file != NULL || options->passphrase_command != NULL))
 		return usage_fail(invocation,
@@ -129,7 +146,7 @@ static int targets_check(struct invocation *invocation, struct target *targets, 
 			least_bytes = free_bytes < least_bytes ? free_bytes : least_bytes;
 	}
 	create->device_sectors = device_sectors(options, least_bytes);
-	if (create->device_sectors * SZ_SECTOR_BYTES * options->devices < SIZE_MIN_BYTES)
+	if (create->device_sectors * SZ_SECTOR_BYTES < DEVICE_MIN_BYTES)
 		return sz_fail(&invocation->error, -ENOSPC,
 			       "%s: there is too little free space for a pool; give a --size",
 			       create->path);

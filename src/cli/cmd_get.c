@@ -39,7 +39,7 @@ struct get {
 /* Ends the command if going on makes no sense; else 0. */
 static int leave_out(struct get *get, const char *path, int result)
 {
-	CLEANUP_FREE char *shown = strdup(path);
+	char text[128];
 
 	switch (result) {
 	case -EINTR:
@@ -53,11 +53,9 @@ static int leave_out(struct get *get, const char *path, int result)
 	default:
 		break;
 	}
-	progress_clear(&get->progress);
-	if (shown != NULL)
-		text_make_printable(shown);
-	(void)fprintf(stderr, "szpool: %s: left out: %s\n", shown != NULL ? shown : "?",
-		      result == -EBADMSG ? "it is damaged in the pool" : strerror(-result));
+	(void)snprintf(text, sizeof(text), "left out: %s",
+		       result == -EBADMSG ? "it is damaged in the pool" : strerror(-result));
+	file_tell(&get->progress, path, text);
 	if (result == -EBADMSG)
 		get->damaged++;
 	get->left_out++;
@@ -132,6 +130,13 @@ static int content_get(struct get *get, uint64_t inode, uint64_t size, int fd)
 	return result;
 }
 
+static void attribute_is_lost(struct get *get, const char *name, int result)
+{
+	if (get->attributes_lost++ == 0)
+		(void)snprintf(get->attribute_lost, sizeof(get->attribute_lost), "%s: %s", name,
+			       strerror(-result));
+}
+
 static void xattrs_get(struct get *get, uint64_t inode, const char *target)
 {
 	size_t length = 0;
@@ -145,29 +150,27 @@ static void xattrs_get(struct get *get, uint64_t inode, const char *target)
 
 		if (result == 0 && lsetxattr(target, name, get->value, size, 0) != 0)
 			result = -errno;
-		if (result != 0 && get->attributes_lost++ == 0)
-			(void)snprintf(get->attribute_lost, sizeof(get->attribute_lost), "%s: %s",
-				       name, strerror(-result));
+		if (result != 0)
+			attribute_is_lost(get, name, result);
 	}
 }
 
 /*
  * Owner, extended attributes, mode, times, in this order: a change of owner clears set-user-ID and
  * capabilities, and extended attributes need a file that may be written. Who is not root gets the
- * files as his own, without set-user-ID bits that would stand for another owner.
+ * files as his own. A file that did not get its owner does not get set-user-ID bits either.
  */
 static int attributes_get(struct get *get, uint64_t inode, const struct stat *stat,
 			  const char *target)
 {
 	const struct timespec times[2] = { stat->st_atim, stat->st_mtim };
 	mode_t mode = stat->st_mode & 07777U;
+	bool is_owned = lchown(target, stat->st_uid, stat->st_gid) == 0;
 
-	if (geteuid() == 0) {
-		if (lchown(target, stat->st_uid, stat->st_gid) != 0)
-			return -errno;
-	} else if (stat->st_uid != geteuid() || stat->st_gid != getegid()) {
+	if (!is_owned && geteuid() == 0)
+		attribute_is_lost(get, "owner", -errno);
+	if (!is_owned)
 		mode &= ~(mode_t)(S_ISUID | S_ISGID);
-	}
 	xattrs_get(get, inode, target);
 	if (!S_ISLNK(stat->st_mode) && chmod(target, mode) != 0)
 		return -errno;
@@ -218,13 +221,13 @@ static int entry_get(struct get *get, uint64_t inode, const char *target)
 	get->progress.files++;
 	if (stat.st_nlink > 1)
 		first = links_find(&get->links, 0, inode);
-	if (first != NULL)
-		result = linkat(AT_FDCWD, first->path, AT_FDCWD, temporary, 0) != 0 ? -errno : 0;
-	else
+	if (first != NULL && linkat(AT_FDCWD, first->path, AT_FDCWD, temporary, 0) != 0)
+		first = NULL; /* too many links, or a file system without: a copy, then */
+	if (first == NULL)
 		result = entry_make(get, inode, &stat, temporary);
 	if (result == -EPERM && (S_ISCHR(stat.st_mode) || S_ISBLK(stat.st_mode))) {
-		progress_clear(&get->progress);
-		sz_warn("%s: a device, which only root may make", target);
+		if (!option_is_given(get->invocation, OPTION_QUIET))
+			file_tell(&get->progress, target, "a device, which only root may make");
 		return 0;
 	}
 	if (result == 0 && first == NULL)
@@ -234,7 +237,7 @@ static int entry_get(struct get *get, uint64_t inode, const char *target)
 	/* Also after success: renaming a name of the same file over another does nothing. */
 	if (result != 0 || first != NULL)
 		(void)unlink(temporary);
-	if (result == 0 && stat.st_nlink > 1 && first == NULL)
+	if (result == 0 && stat.st_nlink > 1 && links_find(&get->links, 0, inode) == NULL)
 		result = links_add(&get->links, 0, inode, inode, target);
 	return result;
 }
@@ -393,7 +396,7 @@ static void total_count(struct get *get)
 static int conclude(struct get *get)
 {
 	if (get->attributes_lost > 0)
-		sz_warn("%ju extended attributes could not be set; the first: %s",
+		sz_warn("attributes that could not be set: %ju; the first: %s",
 			(uintmax_t)get->attributes_lost, get->attribute_lost);
 	if (get->left_out == 0)
 		return 0;

@@ -44,14 +44,20 @@ static int pool_fail(struct put *put, const char *path, int result)
 /* Always 0: the command goes on. */
 static int leave_out(struct put *put, const char *path, const char *why)
 {
-	CLEANUP_FREE char *shown = strdup(path);
+	char text[400];
 
-	progress_clear(&put->progress);
-	if (shown != NULL)
-		text_make_printable(shown);
-	(void)fprintf(stderr, "szpool: %s: left out: %s\n", shown != NULL ? shown : "?", why);
+	(void)snprintf(text, sizeof(text), "left out: %s", why);
+	file_tell(&put->progress, path, text);
 	put->left_out++;
 	return 0;
+}
+
+/* What is in the way of one entry does not stand in the way of the others. */
+static int link_fail(struct put *put, const char *path, int result)
+{
+	if (result == -EISDIR)
+		return leave_out(put, path, "there is a folder of that name in the pool");
+	return pool_fail(put, path, result);
 }
 
 /* A value that does not fit is left out by itself; the file is stored. */
@@ -193,7 +199,7 @@ static int file_put(struct put *put, const char *path, uint64_t folder, const ch
 	sz_fs_release(put->fs, inode);
 	if (host_errno != 0)
 		return leave_out(put, path, strerror(host_errno));
-	return result == 0 || result == -EINTR ? result : pool_fail(put, path, result);
+	return result == 0 || result == -EINTR ? result : link_fail(put, path, result);
 }
 
 /* Symlinks, FIFOs, devices. */
@@ -207,8 +213,8 @@ static int special_put(struct put *put, const char *path, const struct stat *sta
 	int result;
 
 	if (S_ISSOCK(stat->st_mode)) {
-		progress_clear(&put->progress);
-		sz_warn("%s: a socket is not stored", path);
+		if (!option_is_given(put->invocation, OPTION_QUIET))
+			file_tell(&put->progress, path, "a socket is not stored");
 		return 0;
 	}
 	if (S_ISLNK(stat->st_mode)) {
@@ -223,7 +229,7 @@ static int special_put(struct put *put, const char *path, const struct stat *sta
 		result = finish(put, path, stat, inode, folder, name);
 		sz_fs_release(put->fs, inode);
 	}
-	return result == 0 ? 0 : pool_fail(put, path, result);
+	return result == 0 ? 0 : link_fail(put, path, result);
 }
 
 static int entry_put(struct put *put, FTSENT *entry, uint64_t folder, const char *name)
@@ -236,7 +242,7 @@ static int entry_put(struct put *put, FTSENT *entry, uint64_t folder, const char
 	put->progress.files++;
 	if (first != NULL) {
 		result = sz_fs_link_over(put->fs, first->to, folder, name);
-		return result == 0 ? 0 : pool_fail(put, entry->fts_path, result);
+		return result == 0 ? 0 : link_fail(put, entry->fts_path, result);
 	}
 	if (S_ISREG(stat->st_mode))
 		return file_put(put, entry->fts_path, folder, name);
@@ -261,8 +267,9 @@ static int folder_put(struct put *put, FTS *walk, FTSENT *entry, uint64_t parent
 
 	if (is_own(put, entry->fts_statp)) {
 		(void)fts_set(walk, entry, FTS_SKIP);
-		progress_clear(&put->progress);
-		sz_warn("%s: the store is not put into itself", entry->fts_path);
+		if (!option_is_given(put->invocation, OPTION_QUIET))
+			file_tell(&put->progress, entry->fts_path,
+				  "the store is not put into itself");
 		return 0;
 	}
 	result = sz_fs_mkdir(put->fs, parent, name, &new, &inode);
@@ -270,11 +277,11 @@ static int folder_put(struct put *put, FTS *walk, FTSENT *entry, uint64_t parent
 		result = sz_fs_lookup(put->fs, parent, name, &inode);
 		if (result == 0)
 			result = sz_fs_getattr(put->fs, inode, &existing);
-		if (result == 0 && !S_ISDIR(existing.st_mode))
-			return sz_fail(put->error, -ENOTDIR,
-				       "%s: cannot be stored: there is a file of that name in the "
-				       "pool",
-				       entry->fts_path);
+		if (result == 0 && !S_ISDIR(existing.st_mode)) {
+			(void)fts_set(walk, entry, FTS_SKIP);
+			return leave_out(put, entry->fts_path,
+					 "there is a file of that name in the pool");
+		}
 	}
 	entry->fts_number = (long)inode;
 	return result == 0 ? 0 : pool_fail(put, entry->fts_path, result);

@@ -61,6 +61,16 @@ void text_make_printable(char *text)
 			*c = '?';
 }
 
+void file_tell(struct progress *progress, const char *path, const char *text)
+{
+	CLEANUP_FREE char *shown = strdup(path);
+
+	progress_clear(progress);
+	if (shown != NULL)
+		text_make_printable(shown);
+	(void)fprintf(stderr, "szpool: %s: %s\n", shown != NULL ? shown : "?", text);
+}
+
 void name_print(const char *name)
 {
 	CLEANUP_FREE char *copy = strdup(name);

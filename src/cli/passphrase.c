@@ -102,6 +102,7 @@ static int command_start(const char *command, int *fd_out, pid_t *child_out)
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t none;
+	sigset_t pipe;
 	int ends[2];
 	int result;
 
@@ -110,9 +111,12 @@ static int command_start(const char *command, int *fd_out, pid_t *child_out)
 	if (pipe2(ends, O_CLOEXEC) != 0)
 		return -errno;
 	(void)sigemptyset(&none);
+	(void)sigemptyset(&pipe);
+	(void)sigaddset(&pipe, SIGPIPE); /* we ignore it, the command should not */
 	(void)posix_spawn_file_actions_init(&actions);
 	(void)posix_spawnattr_init(&attributes);
-	(void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+	(void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	(void)posix_spawnattr_setsigdefault(&attributes, &pipe);
 	(void)posix_spawnattr_setsigmask(&attributes, &none);
 	result = posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
 	if (result == 0)

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #define REDRAW_NS 200000000ULL
-#define BAR_WIDTH 20U
+#define BAR_WIDTH 14U
 #define SECOND_NS 1000000000ULL
 
 void progress_start(struct progress *progress, const struct invocation *invocation,
@@ -20,7 +20,7 @@ void progress_start(struct progress *progress, const struct invocation *invocati
 	};
 }
 
-/* "[#####...............]  27%  " */
+/* "[####..........]  28%  " */
 static void bar_draw(const struct progress *progress)
 {
 	double part = (double)progress->done_bytes / (double)progress->total_bytes;

@@ -48,7 +48,7 @@ ok "put to a new name" run put store one /new
 prints "it has that name" one run cat store /new
 fails "put a folder over a file" 1 "there is a file of that name" bash -c \
 	"mkdir -p new && '$szpool' put store new /"
-fails "put a file over a folder" 1 "Is a directory" bash -c \
+fails "put a file over a folder" 1 "there is a folder of that name" bash -c \
 	"printf x >c && '$szpool' put store c /"
 prints "put of standard input" piped bash -c "printf piped | '$szpool' put store - /in && '$szpool' get store /in -"
 fails "it needs a name" 1 "/a: is a folder in the pool" run put store - /a
@@ -107,4 +107,11 @@ then_ok "it is JSON alone" json '.scan.kind == "scrub" and .scan.state == "finis
 
 ok "--memory" run ls --memory 256M store
 ok "create with properties" create -o compression=off -o recordsize=128K properties
+ok "create with a slash at the end" create slash/
+prints "it opens without one" "" run ls slash
+mkdir far
+ok "create with folders elsewhere" create --devices 3 --device-dir far/1 --device-dir far/2 --device-dir 3 apart
+ok "they are remembered" run status --check apart
+mv far near
+ok "or named" run status --check --device-dir near/1 --device-dir near/2 apart
 done_testing

@@ -28,6 +28,7 @@ wrong "not a size" create --size 99999999999999999999G store
 wrong "not a size" create --size 99999999999P store
 wrong "has to be 256M or more" create --size 1M store
 wrong "has to be 128M or more" ls --memory 64M store
+wrong "each of the 40 devices has to have 64M" create --devices 40 --size 1G store
 wrong "a power of two, 1M to 64M" create --band-size 3M store
 wrong "a power of two, 1M to 64M" create --band-size 128M store
 wrong "a number, 1 to 64" create --devices 65 store

@@ -111,10 +111,32 @@ static bool read_is_checked(const zio_t *zio)
 	return zio->io_priority != ZIO_PRIORITY_REMOVAL && zio->io_priority != ZIO_PRIORITY_REBUILD;
 }
 
-static int leaf_read(zio_t *zio, struct sz_device *device)
+/*
+ * ZFS's buffers come in pieces of a page; a device takes one piece. abd_borrow_buf would take a new
+ * buffer for each zio, and compare its whole content on return, as libzpool's assertions are on.
+ */
+struct bounce {
+	void *data;
+	size_t size_bytes;
+};
+
+/* A buffer that is at least as large; its content is undefined. libzpool too aborts without memory. */
+static void *bounce_get(struct bounce *bounce, size_t size_bytes)
+{
+	if (bounce->size_bytes < size_bytes) {
+		free(bounce->data);
+		bounce->data = aligned_alloc(SZ_SECTOR_BYTES, size_bytes);
+		VERIFY(bounce->data != NULL);
+		bounce->size_bytes = size_bytes;
+	}
+	return bounce->data;
+}
+
+static int leaf_read(zio_t *zio, struct sz_device *device, struct bounce *bounce)
 {
 	uint32_t count = (uint32_t)(zio->io_size / SZ_SECTOR_BYTES);
-	void *buffer = abd_borrow_buf(zio->io_abd, zio->io_size);
+	bool is_linear = abd_is_linear(zio->io_abd);
+	void *buffer = is_linear ? abd_to_buf(zio->io_abd) : bounce_get(bounce, zio->io_size);
 	int result = sz_device_read(device, zio->io_offset / SZ_SECTOR_BYTES, count, buffer);
 
 	if (result == -EBADMSG && read_is_checked(zio))
@@ -123,7 +145,8 @@ static int leaf_read(zio_t *zio, struct sz_device *device)
 		result = -EIO;
 	if (result != 0)
 		memset(buffer, 0, zio->io_size);
-	abd_return_buf_copy(zio->io_abd, buffer, zio->io_size);
+	if (!is_linear)
+		abd_copy_from_buf(zio->io_abd, buffer, zio->io_size);
 	return result;
 }
 
@@ -138,12 +161,18 @@ static bool full_too_long(uint32_t index)
 	return now_ns - never > NO_SPACE_RETRY_NS;
 }
 
-static int leaf_write(zio_t *zio, struct sz_device *device, uint32_t index)
+static int leaf_write(zio_t *zio, struct sz_device *device, uint32_t index, struct bounce *bounce)
 {
 	uint32_t count = (uint32_t)(zio->io_size / SZ_SECTOR_BYTES);
-	void *buffer = abd_borrow_buf_copy(zio->io_abd, zio->io_size);
+	void *buffer;
 	int result;
 
+	if (abd_is_linear(zio->io_abd)) {
+		buffer = abd_to_buf(zio->io_abd);
+	} else {
+		buffer = bounce_get(bounce, zio->io_size);
+		abd_copy_to_buf(buffer, zio->io_abd, zio->io_size);
+	}
 	for (;;) {
 		result = sz_device_write(device, zio->io_offset / SZ_SECTOR_BYTES, count, buffer);
 		if (result != -ENOSPC || full_too_long(index))
@@ -152,7 +181,6 @@ static int leaf_write(zio_t *zio, struct sz_device *device, uint32_t index)
 	}
 	if (result == 0 && atomic_load(&full_since_ns[index]) != 0)
 		atomic_store(&full_since_ns[index], 0);
-	abd_return_buf(zio->io_abd, buffer, zio->io_size);
 	return result;
 }
 
@@ -169,16 +197,16 @@ static void flush_failed(vdev_t *vd)
 		vdev_dtl_dirty(vd, DTL_MISSING, txg, 1);
 }
 
-static int leaf_serve(zio_t *zio, struct sz_device *device, uint32_t index)
+static int leaf_serve(zio_t *zio, struct sz_device *device, uint32_t index, struct bounce *bounce)
 {
 	uint64_t sector = zio->io_offset / SZ_SECTOR_BYTES;
 	int result;
 
 	switch (zio->io_type) {
 	case ZIO_TYPE_READ:
-		return leaf_read(zio, device);
+		return leaf_read(zio, device, bounce);
 	case ZIO_TYPE_WRITE:
-		return leaf_write(zio, device, index);
+		return leaf_write(zio, device, index, bounce);
 	case ZIO_TYPE_TRIM:
 		return sz_device_trim(device, sector, zio->io_size / SZ_SECTOR_BYTES);
 	case ZIO_TYPE_FLUSH:
@@ -205,7 +233,7 @@ static void zio_finish(zio_t *zio, int result)
 }
 
 /* Serves a zio if its store is still there. Under queue_lock, which it lets go meanwhile. */
-static int zio_serve(zio_t *zio)
+static int zio_serve(zio_t *zio, struct bounce *bounce)
 {
 	struct sz_device *device = leaf_store == NULL ? NULL : zio->io_vd->vdev_tsd;
 	uint32_t index = 0;
@@ -215,7 +243,7 @@ static int zio_serve(zio_t *zio)
 		return -ENXIO;
 	busy++;
 	(void)pthread_mutex_unlock(&queue_lock);
-	result = leaf_serve(zio, device, index);
+	result = leaf_serve(zio, device, index, bounce);
 	(void)pthread_mutex_lock(&queue_lock);
 	if (result != 0 && (zio->io_type == ZIO_TYPE_WRITE || zio->io_type == ZIO_TYPE_FLUSH))
 		last_failure = (struct sz_leaf_failure){ .code = result, .device = index };
@@ -226,6 +254,8 @@ static int zio_serve(zio_t *zio)
 
 static void *worker_run(void *unused)
 {
+	struct bounce bounce = { 0 };
+
 	(void)unused;
 	(void)pthread_setname_np(pthread_self(), "sz-leaf");
 	(void)pthread_mutex_lock(&queue_lock);
@@ -241,12 +271,13 @@ static void *worker_run(void *unused)
 		queue_head = (queue_head + 1) % QUEUE;
 		if (queue_length-- == QUEUE)
 			(void)pthread_cond_broadcast(&queue_drained);
-		result = zio_serve(zio);
+		result = zio_serve(zio, &bounce);
 		(void)pthread_mutex_unlock(&queue_lock);
 		zio_finish(zio, result);
 		(void)pthread_mutex_lock(&queue_lock);
 	}
 	(void)pthread_mutex_unlock(&queue_lock);
+	free(bounce.data);
 	return NULL;
 }
 

@@ -42,8 +42,6 @@ int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 	spa_config_path = strdup("/nonexistent/zpool.cache");
 	if (spa_config_path == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
-	/* Buffers in one piece: the devices take no others, and a page is a malloc of its own. */
-	zfs_abd_scatter_enabled = 0;
 	/* Also when a pool is imported read-only: or a resilver that is due would be hidden. */
 	spa_mode_readable_spacemaps = B_TRUE;
 	kernel_init(SPA_MODE_READ | SPA_MODE_WRITE);

@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+#define DISK_FULL_BYTES (16ULL << 20) /* less is no space: what a device writes at a time */
 
 int store_fail(struct invocation *invocation, int result)
 {
@@ -52,6 +55,22 @@ static int store_open(struct invocation *invocation, bool read_only, struct sess
 	return result == 0 ? 0 : store_fail(invocation, result);
 }
 
+/* A device that failed on a full disk fails from then on with other errors: look at the disk itself. */
+static bool disk_is_full(const struct invocation *invocation)
+{
+	const struct options *options = &invocation->options;
+
+	for (size_t i = 0; i <= options->device_dir_count; i++) {
+		const char *path = i == 0 ? invocation->operands[0] : options->device_dirs[i - 1];
+		struct statvfs space;
+
+		if (statvfs(path, &space) == 0 &&
+		    (uint64_t)space.f_bavail * space.f_frsize < DISK_FULL_BYTES)
+			return true;
+	}
+	return false;
+}
+
 /*
  * From then on all work in the pool blocks, its closing too. What was synced is on disk, and an opening
  * needs no repair, so the process just ends.
@@ -59,9 +78,12 @@ static int store_open(struct invocation *invocation, bool read_only, struct sess
 static void pool_is_suspended(void *context, const struct sz_error *error)
 {
 	const struct invocation *invocation = context;
+	bool is_full = error->code == -ENOSPC || disk_is_full(invocation);
 
-	(void)fprintf(stderr, "\nszpool: %s: %s\n", invocation->operands[0], error->text);
-	_exit(error->code == -ENOSPC ? EXIT_NO_SPACE : EXIT_ERROR);
+	(void)fprintf(stderr, "\nszpool: %s: %s%s\n", invocation->operands[0],
+		      is_full && error->code != -ENOSPC ? "no space is left on the disk: " : "",
+		      error->text);
+	_exit(is_full ? EXIT_NO_SPACE : EXIT_ERROR);
 }
 
 int session_open(struct invocation *invocation, bool read_only, enum session_parts parts,

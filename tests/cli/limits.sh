@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What the world refuses: no such store, a wrong passphrase, a store in use, no permission, names too
-# long, a full pool, a full disk, a read-only disk. Each a clear message and exit code; nothing is
-# lost. TAP.
+# What the world refuses: no such store, a wrong passphrase, a newer format, a store in use, no
+# permission, names too long, a full pool, a full disk, a read-only disk. Each a clear message and
+# exit code; nothing is lost. TAP.
+newer_store=$(dirname "$(readlink -f "$0")")/newer_store.py
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
@@ -33,6 +34,17 @@ fails "an empty folder" 3 "nothing: this is not a store" run ls nothing
 mkdir strange && head -c 10000 /dev/urandom >strange/x
 fails "a folder of other things" 3 "strange: this is not a store" run ls strange
 ok "which are left alone" test "$(ls strange)" = x
+
+python=/usr/bin/python3 # Debian's, whatever else comes first in PATH
+if "$python" -c 'import argon2, nacl, cryptography' 2>/dev/null; then
+	"$python" "$newer_store" newer >newer.passphrase
+	find newer -type f -exec sha256sum {} + >newer.sums
+	fails "a store of a newer format" 3 "newer: the store was written by a newer szpool" \
+		run mkdir --passphrase-file newer.passphrase newer /x
+	ok "is left as it was" sha256sum -c newer.sums
+else
+	skip "a store of a newer format" "needs python3-argon2, python3-nacl, python3-cryptography"
+fi
 
 rm -f pipe && mkfifo pipe
 sleep 30 >pipe &

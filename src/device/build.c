@@ -78,12 +78,16 @@ int sz_batch_commit(struct batch *batch)
 	return result;
 }
 
-void sz_batch_drop_first(struct batch *batch)
+void sz_batch_drop(struct batch *batch, const struct sz_file *file)
 {
-	struct pending *pending = batch->first;
+	struct pending **at = &batch->first;
+	struct pending *pending;
 	char name[SZ_OBJECT_NAME_BYTES];
 
-	batch->first = pending->next;
+	while ((*at)->file != file)
+		at = &(*at)->next;
+	pending = *at;
+	*at = pending->next;
 	sz_name_encode(batch->store->keys, &pending->id, name);
 	sz_file_close(pending->file);
 	(void)!sz_backend_remove(batch->store->folders[pending->folder].backend, SZ_LIVE, name);
@@ -91,10 +95,19 @@ void sz_batch_drop_first(struct batch *batch)
 	free(pending);
 }
 
+void sz_batch_join(struct batch *batch, struct batch *other)
+{
+	struct pending **end = &batch->first;
+
+	while (*end != NULL)
+		end = &(*end)->next;
+	*end = TAKE(other->first);
+}
+
 void sz_batch_abandon(struct batch *batch)
 {
 	while (batch->first != NULL)
-		sz_batch_drop_first(batch);
+		sz_batch_drop(batch, batch->first->file);
 }
 
 void sz_header_init(const struct sz_store *store, const struct sz_device *device, enum sz_kind kind,
@@ -350,6 +363,29 @@ int sz_builder_add_run(struct builder *builder, uint64_t sector, uint64_t count,
 	return result;
 }
 
+static bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
+{
+	return (bitmap[bit / 8] >> (bit % 8) & 1) != 0;
+}
+
+int sz_builder_add_partly(struct builder *builder, uint64_t sector, uint32_t count,
+			  const uint8_t *plaintext, const uint8_t *damaged)
+{
+	int result = 0;
+
+	for (uint32_t i = 0; i < count && result == 0;) {
+		bool is_lost = bit_is_set(damaged, i);
+		uint32_t run = 1;
+
+		while (i + run < count && bit_is_set(damaged, i + run) == is_lost)
+			run++;
+		result = is_lost ? sz_builder_add_run(builder, sector + i, run, SZ_SECTOR_POISON)
+				 : sz_builder_add(builder, sector + i, run, plaintext + i * SECTOR);
+		i += run;
+	}
+	return result;
+}
+
 int sz_builder_end(struct builder *builder, struct sz_ref *ref_out)
 {
 	struct sz_header *header = &builder->header;
@@ -361,6 +397,38 @@ int sz_builder_end(struct builder *builder, struct sz_ref *ref_out)
 	ref_out->id = header->id;
 	return sz_object_finish(builder->file, builder->batch->store->keys, builder->keys, header,
 				&builder->entries, builder->slots, ref_out->digest);
+}
+
+/* What the entries cover. */
+static int runs_make(const struct entries *entries, struct sz_manifest_delta *delta)
+{
+	struct sz_run *runs = calloc(entries->count, sizeof(*runs));
+
+	if (runs == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < entries->count; i++) {
+		const struct sz_index_entry *entry = &entries->at[i];
+		uint64_t count = entry->state == SZ_SECTOR_DATA ? 1 : entry->slot_or_count;
+		struct sz_run *last = delta->run_count == 0 ? NULL : &runs[delta->run_count - 1];
+
+		delta->sector_count += count;
+		if (last != NULL && last->sector + last->count == entry->sector)
+			last->count += count;
+		else
+			runs[delta->run_count++] = (struct sz_run){ entry->sector, count };
+	}
+	delta->runs = runs;
+	return 0;
+}
+
+int sz_builder_end_delta(struct builder *builder, uint64_t generation,
+			 struct sz_manifest_delta *info)
+{
+	int result = sz_builder_end(builder, &info->delta);
+
+	info->generation = generation;
+	info->stored_bytes = builder->header.file_bytes;
+	return result != 0 ? result : runs_make(&builder->entries, info);
 }
 
 void sz_builder_fini(struct builder *builder)

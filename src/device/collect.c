@@ -1,7 +1,6 @@
 /*
  * collect: removes what no generation needs any more. The newest generation and the one before it stay
- * whole, so that a copy that began before a seal can be finished. Bands and deltas are never removed
- * here: a new generation has all that the one before has.
+ * whole, so that a copy that began before a seal can be finished.
  *
  * Nothing is removed while a root of another history is in the folders, or a root cannot be read: what
  * they refer to is not known. Roots go first.
@@ -64,23 +63,36 @@ void sz_object_remove(struct sz_store *store, const struct sz_id *id)
 	}
 }
 
-int sz_index_ids(const struct sz_store *store, struct ids *ids)
+static int device_ids(struct sz_device *device, struct ids *ids)
+{
+	int result = id_add(ids, &device->manifest_ref.id);
+	READ_SCOPE(&device->map_lock);
+
+	if (result == 0)
+		result = id_add(ids, &device->hot_ref.id);
+	for (uint32_t i = 0; i < device->shard_count && result == 0; i++) {
+		const struct shard *shard = device->shards[i];
+
+		if (shard == NULL)
+			continue;
+		result = id_add(ids, &shard->ref.id);
+		for (uint32_t j = 0; j < SZ_SHARD_BANDS && result == 0; j++)
+			result = id_add(ids, &shard->rows[j].ref.id);
+	}
+	for (uint32_t i = 0; i < device->delta_count && result == 0; i++) {
+		result = id_add(ids, &device->deltas[i]->info.delta.id);
+		if (result == 0 && !device->deltas[i]->info.list_is_inline)
+			result = id_add(ids, &device->deltas[i]->info.list.id);
+	}
+	return result;
+}
+
+int sz_generation_ids(struct sz_store *store, struct ids *ids)
 {
 	int result = store->root.generation == 0 ? 0 : id_add(ids, &store->root_id);
 
-	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
-		const struct sz_device *device = &store->devices[i];
-
-		result = id_add(ids, &device->manifest_ref.id);
-		if (result == 0)
-			result = id_add(ids, &device->hot_ref.id);
-		for (uint32_t j = 0; j < device->shard_count && result == 0; j++)
-			if (device->shards[j] != NULL)
-				result = id_add(ids, &device->shards[j]->ref.id);
-		for (uint32_t j = 0; j < device->delta_count && result == 0; j++)
-			if (!device->deltas[j]->info.list_is_inline)
-				result = id_add(ids, &device->deltas[j]->info.list.id);
-	}
+	for (uint32_t i = 0; i < store->device_count && result == 0; i++)
+		result = device_ids(&store->devices[i], ids);
 	ids_sort(ids);
 	return result;
 }
@@ -106,7 +118,7 @@ void sz_collect(struct sz_store *store, struct ids *before)
 {
 	CLEANUP(sz_ids_free) struct ids now = { 0 };
 
-	if (store->has_foreign || !store->is_root_everywhere || sz_index_ids(store, &now) != 0)
+	if (store->has_foreign || !store->is_root_everywhere || sz_generation_ids(store, &now) != 0)
 		return;
 	for (size_t i = 0; i < store->superseded.count; i++)
 		if (is_root(&store->superseded.at[i]))
@@ -122,8 +134,26 @@ void sz_collect(struct sz_store *store, struct ids *before)
 			return; /* they stay: the next opening finds them */
 }
 
+static int shard_ids(struct sz_store *store, const struct sz_ref *ref, struct ids *ids)
+{
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	CLEANUP(sz_shard_free) struct sz_shard shard = { 0 };
+	int result = id_add(ids, &ref->id);
+
+	if (header == NULL)
+		return -ENOMEM;
+	if (sz_blob_read(store, ref, header, &payload) != 0 ||
+	    sz_shard_decode(payload.data, payload.length, &shard) != 0)
+		return result;
+	for (uint32_t i = 0; i < shard.band_count && result == 0; i++)
+		result = id_add(ids, &shard.bands[i].ref.id);
+	return result;
+}
+
 /* What a manifest of an earlier generation refers to. What cannot be read is not removed. */
-static int manifest_ids(struct sz_store *store, const struct sz_ref *ref, struct ids *ids)
+static int manifest_ids(struct sz_store *store, const struct sz_ref *ref, const struct ids *now,
+			struct ids *ids)
 {
 	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
@@ -140,10 +170,13 @@ static int manifest_ids(struct sz_store *store, const struct sz_ref *ref, struct
 	if (result == 0)
 		result = id_add(ids, &manifest.hot.id);
 	for (uint32_t i = 0; i < manifest.shard_count && result == 0; i++)
-		result = id_add(ids, &manifest.shards[i].shard.id);
-	for (uint32_t i = 0; i < manifest.delta_count && result == 0; i++)
-		if (!manifest.deltas[i].list_is_inline)
+		if (!ids_have(now, &manifest.shards[i].shard.id))
+			result = shard_ids(store, &manifest.shards[i].shard, ids);
+	for (uint32_t i = 0; i < manifest.delta_count && result == 0; i++) {
+		result = id_add(ids, &manifest.deltas[i].delta.id);
+		if (result == 0 && !manifest.deltas[i].list_is_inline)
 			result = id_add(ids, &manifest.deltas[i].list.id);
+	}
 	return result;
 }
 
@@ -176,7 +209,7 @@ static int root_ids(struct sz_store *store, const struct sz_id *id, const struct
 	result = id_add(superseded, id);
 	for (uint32_t i = 0; i < root.device_count && result == 0; i++)
 		if (!ids_have(now, &root.devices[i].manifest.id))
-			result = manifest_ids(store, &root.devices[i].manifest, &ids);
+			result = manifest_ids(store, &root.devices[i].manifest, now, &ids);
 	for (size_t i = 0; i < ids.count && result == 0; i++)
 		if (!ids_have(now, &ids.at[i]))
 			result = id_add(superseded, &ids.at[i]);
@@ -191,7 +224,7 @@ int sz_collect_ancestors(struct sz_store *store)
 	int result = sz_catalog_ids(store, SZ_KIND_ROOT, &roots, &count);
 
 	if (result == 0)
-		result = sz_index_ids(store, &now);
+		result = sz_generation_ids(store, &now);
 	for (size_t i = 0; i < count && result == 0; i++)
 		if (memcmp(&roots[i], &store->root_id, sizeof(roots[i])) != 0)
 			result = root_ids(store, &roots[i], &now, &store->superseded);

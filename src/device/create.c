@@ -91,7 +91,7 @@ static int store_write(struct sz_store *store, uint32_t first_folder, struct sz_
 		result = sz_key_object_write(store, store->folders[i].backend);
 	if (result != 0)
 		return sz_fail(error, result, "writing the key object: %s", strerror(-result));
-	return sz_seal_run(store, true, error);
+	return sz_seal_run(store, SEAL_ALWAYS, error);
 }
 
 int sz_store_create_on(const struct sz_store_create *options, struct sz_backend *const *backends,
@@ -333,7 +333,7 @@ int sz_store_replace_device(struct sz_store *store, uint32_t index, const char *
 		return sz_fail(error, -EINVAL, "device %u is not missing", index);
 	if (store->read_only || store->path == NULL)
 		return sz_fail(error, -EROFS, "the store is open for reading only");
-	result = sz_seal_run(store, false, error); /* the epoch before has no place for it */
+	result = sz_seal_run(store, SEAL_CHANGES, error); /* the epoch before has no place for it */
 	if (result != 0)
 		return result;
 	path = folder != NULL ? strdup(folder) : subfolder_name(store->path);
@@ -355,7 +355,7 @@ int sz_store_replace_device(struct sz_store *store, uint32_t index, const char *
 	made.keep = true;
 	folders_sync(&made);
 	result = places_update(store, folder != NULL, error);
-	return result != 0 ? result : sz_seal_run(store, true, error);
+	return result != 0 ? result : sz_seal_run(store, SEAL_ALWAYS, error);
 }
 
 static int key_object_spread(struct sz_store *store)
@@ -390,7 +390,7 @@ int sz_store_change_passphrase(struct sz_store *store, const struct sz_passphras
 	}
 	if (result != 0)
 		return sz_fail(error, result, "writing the key object: %s", strerror(-result));
-	result = sz_seal_run(store, true, error);
+	result = sz_seal_run(store, SEAL_ALWAYS, error);
 	if (result == 0)
 		sz_key_objects_collect(store);
 	return result;

@@ -71,6 +71,12 @@ int sz_store_open_on(struct sz_backend *const *backends, size_t count, bool read
  */
 int sz_store_seal(struct sz_store *, struct sz_error *error) MUST_CHECK;
 
+/*
+ * Seals, and writes anew whatever is superseded in part: what is dead then goes with the generations
+ * that still refer to it. A seal does as much by itself where it is worth it.
+ */
+int sz_store_compact(struct sz_store *, struct sz_error *error) MUST_CHECK;
+
 /* Seals (unless read-only, or a device has failed) and frees everything, also when it returns an error. */
 int sz_store_close(struct sz_store *, struct sz_error *error) MUST_CHECK;
 /* Frees everything without writing a byte: what a crash leaves. */

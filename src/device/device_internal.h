@@ -407,8 +407,9 @@ int sz_batch_create(struct batch *batch, uint32_t folder, const struct sz_id *id
 		    struct sz_file **file_out) MUST_CHECK;
 /* Syncs everything, renames it out of live/, syncs the folders. What fails stays for _abandon. */
 int sz_batch_commit(struct batch *batch) MUST_CHECK;
-void sz_batch_drop_first(struct batch *batch); /* removes what was created last */
-void sz_batch_abandon(struct batch *batch);    /* removes all that is not committed */
+void sz_batch_join(struct batch *batch, struct batch *other);        /* other is empty then */
+void sz_batch_drop(struct batch *batch, const struct sz_file *file); /* removes one file */
+void sz_batch_abandon(struct batch *batch); /* removes all that is not committed */
 void sz_header_init(const struct sz_store *store, const struct sz_device *device, enum sz_kind kind,
 		    uint64_t generation, struct sz_header *header_out);
 /* Index pages, hot images: the same file in the device's folder and the next copies - 1. */
@@ -450,7 +451,13 @@ int sz_builder_add(struct builder *builder, uint64_t sector, uint32_t count,
 		   const uint8_t *plaintext) MUST_CHECK;
 int sz_builder_add_run(struct builder *builder, uint64_t sector, uint64_t count,
 		       enum sz_sector_state state) MUST_CHECK;
+/* The same, but for those whose bits are set: they are POISON. */
+int sz_builder_add_partly(struct builder *builder, uint64_t sector, uint32_t count,
+			  const uint8_t *plaintext, const uint8_t *damaged) MUST_CHECK;
 int sz_builder_end(struct builder *builder, struct sz_ref *ref_out) MUST_CHECK;
+/* Also what the manifest says of it. */
+int sz_builder_end_delta(struct builder *builder, uint64_t generation,
+			 struct sz_manifest_delta *info) MUST_CHECK;
 void sz_builder_fini(struct builder *builder);
 
 /* log.c: all under log_lock, but for _begin. */
@@ -516,6 +523,12 @@ struct piece {
 	const uint8_t *nonce_tags; /* SOURCE: into the overlay */
 	struct sz_ref ref;         /* DELTA, BAND */
 };
+/*
+ * Under map_lock: of the newest deltas below end and above folded_to the first that says what sector
+ * is. False: none says anything of *count sectors. *count is narrowed to what is alike.
+ */
+bool sz_deltas_find(const struct sz_device *device, uint32_t end, uint64_t folded_to,
+		    uint64_t sector, uint32_t *count, struct piece *piece);
 /* Under map_lock: what the sectors from sector on are, as far as they are alike, at most count. */
 void sz_map_find(const struct sz_device *device, uint64_t sector, uint32_t count,
 		 struct piece *piece_out);
@@ -540,17 +553,22 @@ uint8_t *sz_hot_snapshot(const struct hot *hot);
 
 /* manifest.c */
 int sz_manifest_load(struct sz_device *device) MUST_CHECK;
-struct new_row { /* a band that the seal wrote anew */
-	struct source *source;
+struct new_row { /* a band that the seal wrote anew, or gave up (no id) */
+	uint32_t band;
+	struct source *source; /* the live file that it was copied from; NULL: compaction */
 	struct row row;
 };
 struct device_seal { /* what a seal makes of a device's epoch; becomes the device's when the root is written */
 	struct new_row *rows;
 	size_t row_count;
-	struct delta *delta; /* NULL: none */
+	struct delta *delta;   /* NULL: none */
+	uint32_t merged_count; /* so many of the newest deltas are replaced … */
+	struct delta *merged;  /* … by this; NULL: by nothing */
 	struct sz_ref hot;
 	struct sz_ref manifest;
 	struct sz_ref *shards; /* shard_count */
+	uint64_t stored_bytes; /* of bands and deltas */
+	uint64_t object_count;
 	bool is_changed;
 };
 int sz_manifest_write(struct batch *batch, struct sz_device *device,
@@ -576,14 +594,27 @@ int sz_replay(struct sz_store *store, bool *found_out, struct sz_error *error) M
 /* seal.c */
 /* The hot images of epochs that have ended, as they are now. */
 int sz_seal_snapshot_hot(struct sz_store *store) MUST_CHECK;
-int sz_seal_run(struct sz_store *store, bool force, struct sz_error *error) MUST_CHECK;
+enum seal_mode {
+	SEAL_CHANGES, /* nothing written: no seal */
+	SEAL_ALWAYS,
+	SEAL_COMPACT, /* always, and all dead space goes */
+};
+int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *error) MUST_CHECK;
+
+/* compact.c: part of a seal. all: whatever is dead goes, not only when it is much. */
+int sz_compact(struct batch *batch, struct sz_device *device, bool all,
+	       struct device_seal *seal) MUST_CHECK;
+
+/* seal_device.c: finishes, copies and writes what the sealing epoch of a device needs. */
+int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,
+		   struct device_seal *seal) MUST_CHECK;
 
 /* collect.c */
 /* Removes an object's files from all folders. */
 void sz_object_remove(struct sz_store *store, const struct sz_id *id);
 void sz_ids_free(struct ids *ids);
-/* Manifests, shards, lists, hot images and the root of the newest generation. */
-int sz_index_ids(const struct sz_store *store, struct ids *ids) MUST_CHECK;
+/* All that the newest generation refers to, and its root. */
+int sz_generation_ids(struct sz_store *store, struct ids *ids) MUST_CHECK;
 /* After a seal: removes what only generations before the last refer to. before: ids of the last. */
 void sz_collect(struct sz_store *store, struct ids *before);
 /* After opening for writing: what earlier openings left to be removed. */

@@ -209,13 +209,13 @@ int sz_manifest_load(struct sz_device *device)
 static const struct row *new_row_of(const struct device_seal *seal, uint32_t band)
 {
 	for (size_t i = 0; i < seal->row_count; i++)
-		if (seal->rows[i].source->band == band)
+		if (seal->rows[i].band == band)
 			return &seal->rows[i].row;
 	return NULL;
 }
 
 /* The bands of a shard as they are in the epoch that is being sealed. True: some are new. */
-static bool shard_collect(struct sz_device *device, const struct device_seal *seal,
+static bool shard_collect(struct sz_device *device, struct device_seal *seal,
 			  struct sz_shard *shard)
 {
 	uint64_t epoch = device->sealing->number;
@@ -229,9 +229,16 @@ static bool shard_collect(struct sz_device *device, const struct device_seal *se
 
 		if (new_row != NULL)
 			row = new_row;
-		if (ref_is_none(&row->ref) || row->epoch > epoch)
+		if (row->epoch > epoch)
 			continue;
 		is_changed = is_changed || row->epoch == epoch;
+		if (ref_is_none(&row->ref))
+			continue;
+		seal->object_count++;
+		seal->stored_bytes += (1 + (uint64_t)row->data_slots +
+				       DIV_ROUND_UP(row->data_slots, SZ_LEAF_ENTRIES)) *
+					      SZ_PAGE_BYTES +
+				      SZ_TRAILER_BYTES;
 		shard->bands[shard->band_count++] = (struct sz_shard_band){
 			.band = band,
 			.ref = row->ref,
@@ -289,7 +296,7 @@ int sz_manifest_write(struct batch *batch, struct sz_device *device, struct devi
 	CLEANUP_FREE struct sz_manifest_shard *shards =
 		calloc((size_t)device->shard_count + 1, sizeof(*shards));
 	CLEANUP_FREE struct sz_manifest_delta *deltas =
-		calloc((size_t)device->delta_count + 1, sizeof(*deltas));
+		calloc((size_t)device->delta_count + 2, sizeof(*deltas));
 	struct sz_manifest manifest = {
 		.generation = device->sealing->number,
 		.hot = seal->hot,
@@ -311,8 +318,16 @@ int sz_manifest_write(struct batch *batch, struct sz_device *device, struct devi
 		result = list_write(batch, device, &seal->delta->info);
 		deltas[manifest.delta_count++] = seal->delta->info;
 	}
-	for (uint32_t i = 0; i < device->delta_count; i++)
+	if (seal->merged != NULL && result == 0) {
+		result = list_write(batch, device, &seal->merged->info);
+		deltas[manifest.delta_count++] = seal->merged->info;
+	}
+	for (uint32_t i = seal->merged_count; i < device->delta_count; i++)
 		deltas[manifest.delta_count++] = device->deltas[i]->info;
+	for (uint32_t i = 0; i < manifest.delta_count; i++) {
+		seal->object_count++;
+		seal->stored_bytes += deltas[i].stored_bytes;
+	}
 	if (result == 0)
 		result = sz_manifest_encode(&manifest, &payload);
 	if (result == 0)

@@ -153,11 +153,10 @@ static bool overlay_find(struct epoch *epoch, uint64_t sector, uint32_t *count, 
 	return true;
 }
 
-/* The same of the deltas above a band's folded_to. */
-static bool deltas_find(const struct sz_device *device, uint64_t folded_to, uint64_t sector,
-			uint32_t *count, struct piece *piece)
+bool sz_deltas_find(const struct sz_device *device, uint32_t end, uint64_t folded_to,
+		    uint64_t sector, uint32_t *count, struct piece *piece)
 {
-	for (uint32_t i = 0; i < device->delta_count; i++) {
+	for (uint32_t i = 0; i < end; i++) {
 		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
 		const struct sz_run *run;
 
@@ -196,7 +195,8 @@ void sz_map_find(const struct sz_device *device, uint64_t sector, uint32_t count
 	if (!overlay_find(device->live, sector, &count, piece_out) &&
 	    !(device->sealing != NULL &&
 	      overlay_find(device->sealing, sector, &count, piece_out)) &&
-	    !deltas_find(device, row == NULL ? 0 : row->folded_to, sector, &count, piece_out)) {
+	    !sz_deltas_find(device, device->delta_count, row == NULL ? 0 : row->folded_to, sector,
+			    &count, piece_out)) {
 		if (row != NULL) {
 			piece_out->kind = PIECE_BAND;
 			piece_out->ref = row->ref;

@@ -191,6 +191,8 @@ int sz_device_read(struct sz_device *device, uint64_t sector, uint32_t count, vo
 {
 	int worst = 0;
 	int result = sz_device_check(device);
+	/* What a seal replaces is removed by the next one, behind the gate: not under a reader's hands. */
+	READ_SCOPE(&device->store->gate);
 
 	if (sector > device->sectors || count > device->sectors - sector)
 		return -EINVAL;

@@ -175,6 +175,8 @@ static int devices_from_root(struct sz_store *store, struct sz_error *error)
 		device->sectors = from->sectors;
 		device->manifest_ref = from->manifest;
 		device->stale_since = from->state == 1 ? from->stale_since : 0;
+		device->stored_bytes = from->stored_bytes;
+		device->object_count = from->object_count;
 		result = sz_device_init_maps(device);
 	}
 	return result == 0 ? 0 : sz_fail(error, result, "no memory");
@@ -257,7 +259,7 @@ static int open_found(struct sz_store *store, const struct sz_passphrase *passph
 		return result;
 	sz_root_complete(store);
 	if (found)
-		result = sz_seal_run(store, false, error);
+		result = sz_seal_run(store, SEAL_CHANGES, error);
 	if (result == 0) {
 		sz_collect_live(store);
 		sz_key_objects_collect(store);
@@ -330,7 +332,7 @@ int sz_store_open_on(struct sz_backend *const *backends, size_t count, bool read
 
 int sz_store_close(struct sz_store *store, struct sz_error *error)
 {
-	int result = store->read_only ? 0 : sz_seal_run(store, false, error);
+	int result = store->read_only ? 0 : sz_seal_run(store, SEAL_CHANGES, error);
 
 	sz_store_free(store);
 	return result;

@@ -231,7 +231,7 @@ static void seal_if_large(struct sz_device *device)
 			   device->live->overlay.extent_count > EPOCH_SECTORS_MAX;
 	}
 	if (is_large)
-		(void)!sz_seal_run(device->store, false, NULL);
+		(void)!sz_seal_run(device->store, SEAL_CHANGES, NULL);
 }
 
 static int write_pieces(struct sz_device *device, uint64_t sector, uint32_t count,

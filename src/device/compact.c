@@ -1,0 +1,477 @@
+/*
+ * compact: keeps the number of deltas and the dead space bounded. Part of a seal: what it writes is
+ * first referred to by that seal's root, and what it replaces goes when no kept generation refers to it.
+ *
+ * Minor: twelve of the newest deltas that are about as large become one. So sizes grow by a factor
+ * from level to level, a device has few dozens, and a sector is written once a level.
+ *
+ * Major: all deltas become one, and bands of which two fifths are superseded are written anew, with what
+ * superseded them (their folded_to says so). A band of which little is left is given up: its sectors go to
+ * the delta.
+ *
+ * 1. Inputs are sealed; the overlays stand above whatever comes of them.
+ * 2. What does not authenticate stays POISON in what is written. A band that is missing is not folded.
+ * 3. A merged delta has the generation of its newest input: it stands where they stood. Of a band that has
+ *    folded an input, nothing of that input is taken.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+
+/* Deltas of a level that are merged; levels grow by LEVEL_FACTOR, the lowest ends at LEVEL_SECTORS. */
+#define FAN_IN           12U
+#define LEVEL_FACTOR     16U
+#define LEVEL_SECTORS    1024U
+#define LEVELS           4U
+#define DELTAS_MAX       48U /* of a device */
+/* Dead space that is let be: a twentieth of a second's writing. */
+#define DEAD_SECTORS_MIN 4096U
+
+struct runs {
+	struct sz_run *at;
+	size_t count;
+};
+
+static void runs_free(struct runs *runs)
+{
+	free(runs->at);
+	*runs = (struct runs){ 0 };
+}
+
+static int run_compare(const void *a, const void *b)
+{
+	const struct sz_run *left = a;
+	const struct sz_run *right = b;
+
+	return left->sector < right->sector ? -1 : left->sector > right->sector;
+}
+
+/* All that some deltas cover, sorted and joined. */
+static int runs_union(const struct sz_device *device, uint32_t first, uint32_t count,
+		      struct runs *runs_out)
+{
+	size_t total = 0;
+	size_t kept = 0;
+
+	for (uint32_t i = first; i < first + count; i++)
+		total += device->deltas[i]->info.run_count;
+	runs_out->at = calloc(total + 1, sizeof(*runs_out->at));
+	if (runs_out->at == NULL)
+		return -ENOMEM;
+	for (uint32_t i = first; i < first + count; i++) {
+		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+
+		if (delta->run_count > 0)
+			memcpy(runs_out->at + runs_out->count, delta->runs,
+			       delta->run_count * sizeof(*delta->runs));
+		runs_out->count += delta->run_count;
+	}
+	if (runs_out->count > 1)
+		qsort(runs_out->at, runs_out->count, sizeof(*runs_out->at), run_compare);
+	for (size_t i = 1; i < runs_out->count; i++) {
+		struct sz_run *last = &runs_out->at[kept];
+		uint64_t end = runs_out->at[i].sector + runs_out->at[i].count;
+
+		if (runs_out->at[i].sector > last->sector + last->count)
+			runs_out->at[++kept] = runs_out->at[i];
+		else if (end > last->sector + last->count)
+			last->count = end - last->sector;
+	}
+	if (runs_out->count > 0)
+		runs_out->count = kept + 1;
+	return 0;
+}
+
+struct compaction {
+	struct sz_device *device;
+	struct batch *batch;
+	struct device_seal *seal;
+	bool is_major;
+	bool all;
+	uint32_t end; /* inputs are the deltas below it */
+	struct builder builder;
+	uint8_t *buffer; /* IO_SECTORS */
+};
+
+/* Sectors of band that some runs cover. */
+static uint64_t covered(const struct runs *runs, uint64_t base, uint64_t length)
+{
+	const struct sz_run *run = sz_runs_find(runs->at, (uint32_t)runs->count, base);
+	uint64_t sum = 0;
+
+	for (; run != NULL && run < runs->at + runs->count && run->sector < base + length; run++) {
+		uint64_t from = run->sector > base ? run->sector : base;
+		uint64_t to = run->sector + run->count;
+
+		sum += (to < base + length ? to : base + length) - from;
+	}
+	return sum;
+}
+
+/* Stored sectors of a device, and those that nobody will read again, as the index knows them. */
+static void dead_count(const struct sz_device *device, const struct runs *all, uint64_t *stored_out,
+		       uint64_t *dead_out)
+{
+	uint64_t data = 0;
+	uint64_t tombstones = 0;
+	uint64_t live = 0;
+
+	*dead_out = 0;
+	for (uint32_t i = 0; i < device->delta_count; i++) {
+		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		uint64_t slots = delta->stored_bytes / SZ_SECTOR_BYTES;
+
+		data += slots < delta->sector_count ? slots : delta->sector_count;
+		tombstones += slots < delta->sector_count ? delta->sector_count - slots : 0;
+	}
+	for (size_t i = 0; i < all->count; i++)
+		live += all->at[i].count;
+	live = live > tombstones ? live - tombstones : 0;
+	*stored_out = data;
+	*dead_out = data > live ? data - live : 0;
+	for (uint32_t i = 0; i < device->shard_count * SZ_SHARD_BANDS; i++) {
+		const struct row *row = sz_row_find(device, i);
+		uint64_t hidden;
+
+		if (row == NULL || row->epoch > device->sealing->number)
+			continue;
+		hidden = covered(all, sz_band_base(device, i), sz_band_length(device, i));
+		*stored_out += row->data_slots;
+		*dead_out += hidden < row->live_sectors ? hidden : row->live_sectors;
+	}
+}
+
+static uint32_t level_of(const struct sz_manifest_delta *delta)
+{
+	uint64_t limit = LEVEL_SECTORS;
+	uint32_t level = 0;
+
+	while (level < LEVELS - 1 && delta->stored_bytes / SZ_SECTOR_BYTES >= limit) {
+		limit *= LEVEL_FACTOR;
+		level++;
+	}
+	return level;
+}
+
+/* How many of the newest deltas are to be merged; 0: none. */
+static uint32_t minor_count(const struct sz_device *device)
+{
+	uint32_t best = 0;
+
+	for (uint32_t level = 0; level < LEVELS; level++) {
+		uint32_t count = 0;
+
+		while (count < device->delta_count &&
+		       level_of(&device->deltas[count]->info) <= level)
+			count++;
+		if (count >= FAN_IN)
+			best = count;
+	}
+	return best;
+}
+
+/* Deltas among the inputs, or the band, that say what a sector is; as sz_map_find does. */
+static void input_find(const struct compaction *compaction, bool with_band, uint64_t sector,
+		       uint32_t count, struct piece *piece)
+{
+	struct sz_device *device = compaction->device;
+	uint32_t band = sz_band_of(device, sector);
+	uint64_t band_end = sz_band_base(device, band) + sz_band_length(device, band);
+	const struct row *row;
+	READ_SCOPE(&device->map_lock);
+
+	if (count > band_end - sector)
+		count = (uint32_t)(band_end - sector);
+	*piece = (struct piece){ .sector = sector, .kind = PIECE_ZEROS };
+	row = sz_row_find(device, band);
+	if (!sz_deltas_find(device, compaction->end, row == NULL ? 0 : row->folded_to, sector,
+			    &count, piece) &&
+	    with_band && row != NULL) {
+		piece->kind = PIECE_BAND;
+		piece->ref = row->ref;
+	}
+	piece->count = count;
+}
+
+static int data_copy(const struct compaction *compaction, struct builder *builder,
+		     struct object *object, const struct object_run *run)
+{
+	uint8_t damaged[IO_SECTORS / 8] = { 0 };
+	int result = sz_sectors_read(sz_object_file(object), sz_object_keys(object)->sector,
+				     run->place, run->sector, run->count, run->nonce_tags,
+				     compaction->buffer, damaged);
+
+	if (result != 0 && result != -EBADMSG)
+		return result;
+	return sz_builder_add_partly(builder, run->sector, run->count, compaction->buffer, damaged);
+}
+
+/* Is there anything that a tombstone of a minor merge would still hide? */
+static bool has_below(const struct compaction *compaction, uint64_t sector, uint32_t count)
+{
+	struct sz_device *device = compaction->device;
+	READ_SCOPE(&device->map_lock);
+
+	if (sz_row_find(device, sz_band_of(device, sector)) != NULL ||
+	    sz_shard_is_lost(device, sz_band_of(device, sector)))
+		return true;
+	for (uint32_t i = compaction->end; i < device->delta_count; i++) {
+		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		const struct sz_run *run = sz_runs_find(delta->runs, delta->run_count, sector);
+
+		if (run != NULL && run->sector < sector + count)
+			return true;
+	}
+	return false;
+}
+
+/* A piece of an object to a builder; tombstones only where they hide something. */
+static int object_copy(const struct compaction *compaction, struct builder *builder,
+		       const struct piece *piece, bool keep_tombstones)
+{
+	struct sz_device *device = compaction->device;
+	uint8_t nonce_tags[IO_SECTORS * SZ_NONCE_TAG_BYTES];
+	struct object *object;
+	uint32_t done = 0;
+	int result = sz_object_get(device->store, device, &piece->ref, &object);
+
+	if (result == -EBADMSG)
+		return sz_builder_add_run(builder, piece->sector, piece->count, SZ_SECTOR_POISON);
+	while (done < piece->count && result == 0) {
+		struct object_run run = { .nonce_tags = nonce_tags };
+		uint32_t most = piece->count - done < IO_SECTORS ? piece->count - done : IO_SECTORS;
+
+		result = sz_object_find(object, piece->sector + done, most, &run);
+		if (result != 0)
+			break;
+		if (run.state == SZ_SECTOR_ABSENT && piece->kind == PIECE_DELTA)
+			run.state = SZ_SECTOR_POISON;
+		if (run.state == SZ_SECTOR_DATA)
+			result = data_copy(compaction, builder, object, &run);
+		else if (run.state == SZ_SECTOR_POISON)
+			result = sz_builder_add_run(builder, run.sector, run.count,
+						    SZ_SECTOR_POISON);
+		else if (run.state == SZ_SECTOR_TOMBSTONE && keep_tombstones &&
+			 has_below(compaction, run.sector, run.count))
+			result = sz_builder_add_run(builder, run.sector, run.count,
+						    SZ_SECTOR_TOMBSTONE);
+		done += run.count;
+	}
+	sz_object_put(device->store, &object);
+	return result;
+}
+
+/* Sectors from .. to, of the inputs (and the band), to a builder. */
+static int range_copy(const struct compaction *compaction, struct builder *builder, bool with_band,
+		      uint64_t from, uint64_t to)
+{
+	int result = 0;
+
+	while (from < to && result == 0) {
+		uint32_t most = to - from < UINT32_MAX ? (uint32_t)(to - from) : UINT32_MAX;
+		struct piece piece;
+
+		input_find(compaction, with_band, from, most, &piece);
+		if (piece.kind == PIECE_DELTA || piece.kind == PIECE_BAND)
+			result = object_copy(compaction, builder, &piece, !with_band);
+		from += piece.count;
+	}
+	return result;
+}
+
+/* How many sectors of a band, as it is sealed, are not zeros. */
+static int live_count(const struct compaction *compaction, uint32_t band, uint32_t *live_out)
+{
+	struct sz_device *device = compaction->device;
+	uint8_t nonce_tags[SZ_LEAF_ENTRIES * SZ_NONCE_TAG_BYTES];
+	uint64_t at = sz_band_base(device, band);
+	uint64_t end = at + sz_band_length(device, band);
+	int result = 0;
+
+	*live_out = 0;
+	while (at < end && result == 0) {
+		struct piece piece;
+		struct object *object;
+		uint32_t done = 0;
+
+		input_find(compaction, true, at, (uint32_t)(end - at), &piece);
+		at += piece.count;
+		if (piece.kind != PIECE_DELTA && piece.kind != PIECE_BAND)
+			continue;
+		result = sz_object_get(device->store, device, &piece.ref, &object);
+		if (result == -EBADMSG && piece.kind == PIECE_BAND)
+			return result; /* a missing band is never folded */
+		if (result == -EBADMSG) {
+			*live_out += piece.count;
+			result = 0;
+			continue;
+		}
+		while (done < piece.count && result == 0) {
+			struct object_run run = { .nonce_tags = nonce_tags };
+			uint32_t most = piece.count - done < SZ_LEAF_ENTRIES ? piece.count - done
+									     : SZ_LEAF_ENTRIES;
+
+			result = sz_object_find(object, piece.sector + done, most, &run);
+			if (run.state == SZ_SECTOR_DATA || run.state == SZ_SECTOR_POISON)
+				*live_out += run.count;
+			done += run.count;
+		}
+		sz_object_put(device->store, &object);
+	}
+	return result;
+}
+
+static int row_add(struct device_seal *seal, const struct new_row *row)
+{
+	struct new_row *grown = realloc(seal->rows, (seal->row_count + 1) * sizeof(struct new_row));
+
+	if (grown == NULL)
+		return -ENOMEM;
+	seal->rows = grown;
+	seal->rows[seal->row_count++] = *row;
+	return 0;
+}
+
+/* Writes a band anew, or gives it up. */
+static int band_fold(struct compaction *compaction, uint32_t band)
+{
+	struct sz_device *device = compaction->device;
+	CLEANUP(sz_builder_fini) struct builder builder = { 0 };
+	struct new_row row = { .band = band, .row = { .epoch = device->sealing->number } };
+	uint64_t base = sz_band_base(device, band);
+	uint32_t length = sz_band_length(device, band);
+	uint32_t live;
+	int result = live_count(compaction, band, &live);
+
+	if (result != 0)
+		return result;
+	if (live * LIVE_SHARE < length) {
+		result = range_copy(compaction, &compaction->builder, true, base, base + length);
+		return result != 0 ? result : row_add(compaction->seal, &row);
+	}
+	result = sz_builder_init(&builder, compaction->batch, device, SZ_KIND_BAND,
+				 device->sealing->number, band);
+	builder.header.folded_to = device->deltas[0]->info.generation;
+	if (result == 0)
+		result = range_copy(compaction, &builder, true, base, base + length);
+	if (result == 0)
+		result = sz_builder_end(&builder, &row.row.ref);
+	row.row.folded_to = builder.header.folded_to;
+	row.row.live_sectors = (uint32_t)builder.entries.count;
+	row.row.data_slots = builder.header.data_slots;
+	return result != 0 ? result : row_add(compaction->seal, &row);
+}
+
+/*
+ * Is so much of a band superseded that it is worth writing anew? Two fifths, so that no more than that
+ * is dead when all bands are just below it.
+ */
+static bool is_worth_folding(const struct compaction *compaction, const struct runs *runs,
+			     uint32_t band)
+{
+	const struct sz_device *device = compaction->device;
+	const struct row *row = sz_row_find(device, band);
+	uint64_t hidden;
+
+	if (row == NULL || row->epoch > device->sealing->number)
+		return false;
+	hidden = covered(runs, sz_band_base(device, band), sz_band_length(device, band));
+	return compaction->all ? LIVE_SHARE * hidden >= row->live_sectors
+			       : 5 * hidden >= 2 * (uint64_t)row->live_sectors;
+}
+
+/* One run, in the order of sectors; bands that are folded are done whole when they are met first. */
+static int run_compact(struct compaction *compaction, const struct runs *runs,
+		       const struct sz_run *run, uint64_t *done)
+{
+	struct sz_device *device = compaction->device;
+	uint64_t at = run->sector > *done ? run->sector : *done;
+	uint64_t end = run->sector + run->count;
+	int result = 0;
+
+	while (at < end && result == 0) {
+		uint32_t band = sz_band_of(device, at);
+		uint64_t base = sz_band_base(device, band);
+		uint64_t next = base + sz_band_length(device, band);
+
+		if (compaction->is_major && is_worth_folding(compaction, runs, band)) {
+			result = band_fold(compaction, band);
+			if (result == 0)
+				*done = next;
+			if (result != -EBADMSG) {
+				at = next;
+				continue;
+			}
+		}
+		result = range_copy(compaction, &compaction->builder, false, at,
+				    next < end ? next : end);
+		at = next;
+	}
+	return result;
+}
+
+static int compact_run(struct compaction *compaction, const struct runs *runs)
+{
+	struct sz_device *device = compaction->device;
+	struct device_seal *seal = compaction->seal;
+	CLEANUP(sz_delta_free) struct delta *merged = calloc(1, sizeof(*merged));
+	uint64_t done = 0;
+	int result = merged == NULL
+			     ? -ENOMEM
+			     : sz_builder_init(&compaction->builder, compaction->batch, device,
+					       SZ_KIND_DELTA, device->sealing->number, 0);
+
+	for (size_t i = 0; i < runs->count && result == 0; i++)
+		result = run_compact(compaction, runs, &runs->at[i], &done);
+	if (result != 0)
+		return result;
+	seal->merged_count = compaction->end;
+	if (compaction->builder.entries.count == 0) {
+		sz_batch_drop(compaction->batch, compaction->builder.file);
+		return 0;
+	}
+	result = sz_builder_end_delta(&compaction->builder, device->deltas[0]->info.generation,
+				      &merged->info);
+	if (result == 0)
+		seal->merged = TAKE(merged);
+	return result;
+}
+
+int sz_compact(struct batch *batch, struct sz_device *device, bool all, struct device_seal *seal)
+{
+	CLEANUP(runs_free) struct runs runs = { 0 };
+	struct compaction compaction = {
+		.device = device, .batch = batch, .seal = seal, .all = all
+	};
+	uint64_t stored;
+	uint64_t dead;
+	int result;
+
+	if (device->delta_count == 0)
+		return 0;
+	result = runs_union(device, 0, device->delta_count, &runs);
+	if (result != 0)
+		return result;
+	dead_count(device, &runs, &stored, &dead);
+	compaction.end = minor_count(device);
+	if ((all && dead > 0) || device->delta_count > DELTAS_MAX ||
+	    (dead > DEAD_SECTORS_MIN && dead * 10 > stored * 4)) {
+		compaction.is_major = true;
+		compaction.end = device->delta_count;
+	}
+	if (compaction.end == 0)
+		return 0;
+	if (!compaction.is_major) {
+		runs_free(&runs);
+		result = runs_union(device, 0, compaction.end, &runs);
+		if (result != 0)
+			return result;
+	}
+	compaction.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
+	result = compaction.buffer == NULL ? -ENOMEM : compact_run(&compaction, &runs);
+	sz_builder_fini(&compaction.builder);
+	if (compaction.buffer != NULL)
+		sz_wipe(compaction.buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
+	free(compaction.buffer);
+	return result;
+}

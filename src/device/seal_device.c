@@ -1,0 +1,306 @@
+/*
+ * seal_device: what a seal makes of one device's epoch that has ended: bands, the delta, the hot image,
+ * what is compacted, and the index that names them. Nothing of it is read before the root is written.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+
+/* Bands that still take sectors become objects, or are closed: what is wrong then shows in the copying. */
+static void bands_finish(struct sz_device *device)
+{
+	struct epoch *epoch = device->sealing;
+	MUTEX_SCOPE(&device->log_lock);
+
+	for (uint32_t i = 0; i < epoch->source_count; i++)
+		if (epoch->sources[i] != NULL && epoch->sources[i]->state == BAND_OPEN)
+			(void)!sz_band_finish(device, epoch, epoch->sources[i]);
+}
+
+/* Sectors of a live file to a new object; what does not authenticate stays known as lost. */
+static int extent_copy(struct sz_device *device, struct builder *builder, struct source *source,
+		       uint64_t place, uint64_t sector, uint64_t count, const uint8_t *nonce_tags)
+{
+	CLEANUP_FREE uint8_t *plaintext = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
+	int result = plaintext == NULL ? -ENOMEM : 0;
+
+	if (source->file == NULL) {
+		sz_damage_note(device->store, device->index, &source->id, count, "missing");
+		return sz_builder_add_run(builder, sector, count, SZ_SECTOR_POISON);
+	}
+	while (count > 0 && result == 0) {
+		uint8_t damaged[IO_SECTORS / 8] = { 0 };
+		uint32_t some = count < IO_SECTORS ? (uint32_t)count : IO_SECTORS;
+
+		result = sz_sectors_read(source->file, source->keys->sector, place, sector, some,
+					 nonce_tags, plaintext, damaged);
+		if (result == -EBADMSG) {
+			sz_damage_note(device->store, device->index, &source->id, 1,
+				       "does not authenticate");
+			result = 0;
+		}
+		if (result == 0)
+			result = sz_builder_add_partly(builder, sector, some, plaintext, damaged);
+		sector += some;
+		place += some;
+		count -= some;
+		nonce_tags += (size_t)some * SZ_NONCE_TAG_BYTES;
+	}
+	if (plaintext != NULL)
+		sz_wipe(plaintext, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
+	return result;
+}
+
+static uint64_t band_live(struct sz_device *device, const struct source *band)
+{
+	struct sz_overlay *overlay = &device->sealing->overlay;
+	uint64_t base = sz_band_base(device, band->band);
+	uint64_t end = base + sz_band_length(device, band->band);
+	uint64_t live = 0;
+
+	for (const struct sz_extent *extent = sz_overlay_find(overlay, base);
+	     extent != NULL && extent->sector < end; extent = sz_overlay_next(extent))
+		if (extent->state == SZ_OVERLAY_DATA && extent->source == band->number)
+			live += extent->count;
+	return live;
+}
+
+/* A live band that cannot be finished in place, to a new one. */
+static int band_copy(struct batch *batch, struct sz_device *device, struct source *band,
+		     struct device_seal *seal)
+{
+	struct epoch *epoch = device->sealing;
+	CLEANUP(sz_builder_fini) struct builder builder = { 0 };
+	uint64_t base = sz_band_base(device, band->band);
+	uint64_t end = base + sz_band_length(device, band->band);
+	struct new_row *grown;
+	struct row *unused;
+	int result =
+		sz_builder_init(&builder, batch, device, SZ_KIND_BAND, epoch->number, band->band);
+
+	for (const struct sz_extent *extent = sz_overlay_find(&epoch->overlay, base);
+	     extent != NULL && extent->sector < end && result == 0;
+	     extent = sz_overlay_next(extent))
+		if (extent->state == SZ_OVERLAY_DATA && extent->source == band->number)
+			result = extent_copy(device, &builder, band, extent->place, extent->sector,
+					     extent->count, extent->nonce_tags);
+	if (result != 0)
+		return result;
+	grown = realloc(seal->rows, (seal->row_count + 1) * sizeof(*grown));
+	if (grown == NULL)
+		return -ENOMEM;
+	seal->rows = grown;
+	grown += seal->row_count;
+	*grown = (struct new_row){ .band = band->band,
+				   .source = band,
+				   .row = { .epoch = epoch->number } };
+	result = sz_builder_end(&builder, &grown->row.ref);
+	grown->row.live_sectors = (uint32_t)builder.entries.count;
+	grown->row.data_slots = builder.header.data_slots;
+	if (result == 0) {
+		MUTEX_SCOPE(&device->log_lock);
+		WRITE_SCOPE(&device->map_lock);
+
+		result = sz_row_make(device, band->band, &unused);
+	}
+	if (result == 0)
+		seal->row_count++;
+	return result;
+}
+
+static int bands_copy(struct batch *batch, struct sz_device *device, struct device_seal *seal)
+{
+	const struct epoch *epoch = device->sealing;
+	int result = 0;
+
+	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
+		struct source *source = epoch->sources[i];
+
+		if (source == NULL ||
+		    (source->state != BAND_CLOSED && source->state != BAND_BROKEN))
+			continue;
+		if (band_live(device, source) * LIVE_SHARE >= sz_band_length(device, source->band))
+			result = band_copy(batch, device, source, seal);
+	}
+	return result;
+}
+
+static bool is_copied(const struct device_seal *seal, const struct source *source)
+{
+	for (size_t i = 0; i < seal->row_count; i++)
+		if (seal->rows[i].source == source)
+			return true;
+	return false;
+}
+
+/* Is there anything below that a tombstone would hide? */
+static bool has_below(const struct sz_device *device, const struct device_seal *seal, uint32_t band,
+		      uint64_t sector, uint64_t count)
+{
+	const struct row *row = sz_row_find(device, band);
+
+	if ((row != NULL && row->epoch <= device->sealing->number) ||
+	    sz_shard_is_lost(device, band))
+		return true;
+	for (size_t i = 0; i < seal->row_count; i++)
+		if (seal->rows[i].band == band)
+			return true;
+	for (uint32_t i = 0; i < device->delta_count; i++) {
+		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		const struct sz_run *run = sz_runs_find(delta->runs, delta->run_count, sector);
+
+		if (run != NULL && run->sector < sector + count)
+			return true;
+	}
+	return false;
+}
+
+static int tombstone_add(struct sz_device *device, struct builder *builder,
+			 const struct device_seal *seal, uint64_t sector, uint64_t count)
+{
+	int result = 0;
+
+	while (count > 0 && result == 0) {
+		uint32_t band = sz_band_of(device, sector);
+		uint64_t some = sz_band_base(device, band) + sz_band_length(device, band) - sector;
+		bool is_needed;
+
+		if (some > count)
+			some = count;
+		{
+			READ_SCOPE(&device->map_lock);
+
+			is_needed = has_below(device, seal, band, sector, some);
+		}
+		if (is_needed)
+			result = sz_builder_add_run(builder, sector, some, SZ_SECTOR_TOMBSTONE);
+		sector += some;
+		count -= some;
+	}
+	return result;
+}
+
+static int delta_build(struct sz_device *device, struct builder *builder,
+		       const struct device_seal *seal)
+{
+	struct epoch *epoch = device->sealing;
+	int result = 0;
+
+	/* Nobody else changes the overlay of an epoch that has ended. */
+	for (const struct sz_extent *extent = sz_overlay_find(&epoch->overlay, 0);
+	     extent != NULL && result == 0; extent = sz_overlay_next(extent)) {
+		if (extent->state == SZ_OVERLAY_DATA) {
+			struct source *source = epoch->sources[extent->source];
+
+			if (!is_copied(seal, source))
+				result = extent_copy(device, builder, source, extent->place,
+						     extent->sector, extent->count,
+						     extent->nonce_tags);
+		} else if (extent->state == SZ_OVERLAY_TOMBSTONE) {
+			result =
+				tombstone_add(device, builder, seal, extent->sector, extent->count);
+		} else {
+			result = sz_builder_add_run(builder, extent->sector, extent->count,
+						    SZ_SECTOR_POISON);
+		}
+	}
+	return result;
+}
+
+static int delta_write(struct batch *batch, struct sz_device *device, struct device_seal *seal)
+{
+	struct epoch *epoch = device->sealing;
+	CLEANUP(sz_builder_fini) struct builder builder = { 0 };
+	CLEANUP(sz_delta_free) struct delta *delta = NULL;
+	int result;
+
+	if (sz_overlay_find(&epoch->overlay, 0) == NULL)
+		return 0;
+	delta = calloc(1, sizeof(*delta));
+	if (delta == NULL)
+		return -ENOMEM;
+	result = sz_builder_init(&builder, batch, device, SZ_KIND_DELTA, epoch->number, 0);
+	if (result == 0)
+		result = delta_build(device, &builder, seal);
+	if (result != 0)
+		return result;
+	if (builder.entries.count == 0) { /* tombstones of nothing */
+		sz_batch_drop(batch, builder.file);
+		return 0;
+	}
+	result = sz_builder_end_delta(&builder, epoch->number, &delta->info);
+	if (result == 0)
+		seal->delta = TAKE(delta);
+	return result;
+}
+
+static int hot_write(struct batch *batch, struct sz_device *device, struct device_seal *seal)
+{
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	int result;
+
+	seal->hot = device->hot_ref;
+	if (device->sealing->hot == NULL)
+		return 0;
+	result = sz_hot_encode(device->sealing->hot, &payload);
+	if (result == 0)
+		result = sz_blob_write(batch, device, SZ_KIND_HOT, device->sealing->number,
+				       &payload, 1, &seal->hot);
+	return result;
+}
+
+static bool has_new_rows(struct sz_device *device)
+{
+	READ_SCOPE(&device->map_lock);
+
+	for (uint32_t i = 0; i < device->shard_count; i++)
+		for (uint32_t j = 0; device->shards[i] != NULL && j < SZ_SHARD_BANDS; j++)
+			if (device->shards[i]->rows[j].epoch == device->sealing->number)
+				return true;
+	return false;
+}
+
+/* For lack of space nothing is compacted: the seal matters more. */
+static int compact(struct batch *batch, struct sz_device *device, bool all,
+		   struct device_seal *seal)
+{
+	struct batch own = { .store = batch->store };
+	size_t row_count = seal->row_count;
+	int result = sz_compact(&own, device, all, seal);
+
+	if (result == -ENOSPC || result == -EDQUOT) {
+		seal->row_count = row_count;
+		seal->merged_count = 0;
+		sz_delta_free(&seal->merged);
+		sz_batch_abandon(&own);
+		return 0;
+	}
+	sz_batch_join(batch, &own);
+	return result;
+}
+
+int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,
+		   struct device_seal *seal)
+{
+	static const struct sz_id none;
+	int result;
+
+	seal->manifest = device->manifest_ref;
+	seal->shards = calloc((size_t)device->shard_count + 1, sizeof(*seal->shards));
+	if (seal->shards == NULL)
+		return -ENOMEM;
+	bands_finish(device);
+	result = bands_copy(batch, device, seal);
+	if (result == 0)
+		result = delta_write(batch, device, seal);
+	if (result == 0)
+		result = hot_write(batch, device, seal);
+	if (result == 0)
+		result = compact(batch, device, compact_all, seal);
+	seal->is_changed = seal->delta != NULL || seal->row_count > 0 || seal->merged_count > 0 ||
+			   device->sealing->hot != NULL || has_new_rows(device) ||
+			   memcmp(&device->manifest_ref.id, &none, sizeof(none)) == 0;
+	if (result == 0 && seal->is_changed)
+		result = sz_manifest_write(batch, device, seal);
+	return result;
+}

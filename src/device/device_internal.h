@@ -138,6 +138,11 @@ struct location *sz_catalog_find(struct sz_store *store, const struct sz_id *id)
 void sz_locations_free(struct location **locations);
 /* Looks into strangers (up to so many bytes long): those that are ours become known under their ids. */
 bool sz_catalog_identify(struct sz_store *store, uint64_t longest_bytes);
+/*
+ * Once the root is known: of random names, one in a hundred decrypts to an id. What cannot be an
+ * object's is a stranger's.
+ */
+void sz_catalog_doubt(struct sz_store *store);
 /* All ids of a kind, also those that are live; freed by the caller. */
 int sz_catalog_ids(struct sz_store *store, enum sz_kind kind, struct sz_id **ids_out,
 		   size_t *count_out) MUST_CHECK;

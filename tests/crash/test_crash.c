@@ -87,6 +87,43 @@ static void seal_history(const struct shape *shape, uint64_t seed)
 	harness_fini(&harness);
 }
 
+/* Some seals that nobody cuts, then every change of one that merges their deltas, and of compaction. */
+static void compaction_history(const struct shape *shape, uint64_t seed)
+{
+	struct harness harness;
+	struct cutter cutter;
+
+	harness_init(&harness, shape, seed);
+	harness_open_clean(&harness);
+	for (uint32_t i = 0; i < shape->devices; i++)
+		OK(harness_write(&harness, i, 256, 512));
+	for (unsigned int round = 0; round < 16; round++) {
+		bool is_cut = round == 11 || round == 15;
+
+		for (uint32_t i = 0; i < shape->devices; i++) {
+			OK(harness_write(&harness, i, 250 + 30 * (round % 8), 9));
+			OK(harness_trim(&harness, i, 500 + 20 * (round % 8), 18));
+		}
+		if (is_cut)
+			cutter_begin(&cutter, &harness, seed + round, 3, true);
+		OK(round == 15 ? harness_compact(&harness) : harness_seal(&harness));
+		if (is_cut) {
+			cutter_end(&cutter);
+			report(&cutter, seed);
+		}
+	}
+	harness_check(&harness);
+	harness_check_names(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+static void test_every_change_of_a_compaction(void **state)
+{
+	(void)state;
+	repeat(compaction_history, &three, "compaction");
+}
+
 static void test_six_devices(void **state)
 {
 	(void)state;
@@ -241,6 +278,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_every_change_of_a_creation, cutter_report),
 		cmocka_unit_test_teardown(test_a_flush_of_one_device_alone, cutter_report),
 		cmocka_unit_test_teardown(test_every_change_of_a_seal, cutter_report),
+		cmocka_unit_test_teardown(test_every_change_of_a_compaction, cutter_report),
 		cmocka_unit_test_teardown(test_every_change_of_a_new_passphrase, cutter_report),
 		cmocka_unit_test_teardown(test_three_devices, cutter_report),
 		cmocka_unit_test_teardown(test_one_device, cutter_report),

@@ -291,17 +291,29 @@ int harness_flush_all(struct harness *harness)
 	return rc;
 }
 
-int harness_seal(struct harness *harness)
+typedef int seal_fn(struct sz_store *, struct sz_error *);
+
+static int seal_by(struct harness *harness, seal_fn *function)
 {
 	size_t length = harness->model.length;
 	int rc;
 
 	harness->error = (struct sz_error){ 0 };
-	rc = sz_store_seal(harness->store, &harness->error);
+	rc = function(harness->store, &harness->error);
 	done(harness);
 	if (rc == 0)
 		settle_all(harness, length);
 	return rc;
+}
+
+int harness_seal(struct harness *harness)
+{
+	return seal_by(harness, sz_store_seal);
+}
+
+int harness_compact(struct harness *harness)
+{
+	return seal_by(harness, sz_store_compact);
 }
 
 /* Reading */

@@ -87,6 +87,7 @@ int harness_trim(struct harness *, uint32_t device, uint64_t sector, uint64_t co
 int harness_flush(struct harness *, uint32_t device);
 int harness_flush_all(struct harness *); /* the first error */
 int harness_seal(struct harness *);
+int harness_compact(struct harness *);
 /* One random operation, by harness.chance; reads are compared with the model. */
 int harness_step(struct harness *);
 

@@ -15,10 +15,11 @@
 
 static const struct shape shape = { .devices = 2, .sectors = 1280, .band_sectors = 256 };
 
-/* What one sector may hold: a worker's own affair, so without locks. */
+/* What one sector may hold. Changed by its worker alone, under a lock for who cuts the power. */
 struct cell {
 	uint32_t settled; /* version */
 	uint32_t newest;
+	bool was_trimmed; /* since it was settled */
 };
 
 struct worker {
@@ -30,13 +31,18 @@ struct worker {
 	uint32_t version; /* each worker counts its own */
 	struct cell cells[RANGE];
 	uint8_t *buffer;
-	const char *failure; /* NULL: none. A thread must not jump out of a test. */
+	pthread_mutex_t *lock; /* of all workers */
+	const char *failure;   /* NULL: none. A thread must not jump out of a test. */
 };
 
 static void begin_change(struct worker *worker, uint32_t at, uint32_t count, uint32_t version)
 {
-	for (uint32_t i = at; i < at + count; i++)
+	(void)pthread_mutex_lock(worker->lock);
+	for (uint32_t i = at; i < at + count; i++) {
 		worker->cells[i].newest = version;
+		worker->cells[i].was_trimmed |= version == 0;
+	}
+	(void)pthread_mutex_unlock(worker->lock);
 }
 
 static bool write_some(struct worker *worker, uint32_t at, uint32_t count)
@@ -79,8 +85,11 @@ static bool flush(struct worker *worker)
 {
 	if (sz_device_flush(sz_store_device(worker->harness->store, worker->device)) != 0)
 		return false;
+	(void)pthread_mutex_lock(worker->lock);
 	for (uint32_t i = 0; i < RANGE; i++)
-		worker->cells[i].settled = worker->cells[i].newest;
+		worker->cells[i] = (struct cell){ .settled = worker->cells[i].newest,
+						  .newest = worker->cells[i].newest };
+	(void)pthread_mutex_unlock(worker->lock);
 	return true;
 }
 
@@ -132,23 +141,27 @@ static void *seal(void *context)
 	return NULL;
 }
 
+/* After a cut: what was flushed, or what was written or trimmed since. */
+static bool is_possible(const struct cell *cell, uint32_t version)
+{
+	if (version == cell->settled || version == cell->newest)
+		return true;
+	return version == 0 ? cell->was_trimmed : version > cell->settled && version < MODEL_ANY;
+}
+
 static void check_worker(struct worker *worker, bool is_reopened, bool is_after_cut)
 {
 	struct harness *harness = worker->harness;
 	uint32_t wrong = 0;
 
 	OK(sz_device_read(sz_store_device(harness->store, worker->device), worker->first, RANGE,
-			  harness->buffer));
+			  worker->buffer));
 	for (uint32_t i = 0; i < RANGE; i++) {
 		struct cell *cell = &worker->cells[i];
 		uint32_t version =
 			model_recognise(&harness->model, worker->device, worker->first + i,
-					harness->buffer + (size_t)i * SZ_SECTOR_BYTES);
-		/* After a cut: what was flushed, or what was written since, or trimmed. */
-		bool is_right =
-			version == cell->newest ||
-			(is_after_cut && (version == cell->settled || version == 0 ||
-					  (version > cell->settled && version != MODEL_GARBAGE)));
+					worker->buffer + (size_t)i * SZ_SECTOR_BYTES);
+		bool is_right = is_after_cut ? is_possible(cell, version) : version == cell->newest;
 
 		if (!is_right && wrong++ == 0)
 			printf("# device %" PRIu32 ", sector %" PRIu32 ": version %" PRIu32
@@ -180,25 +193,42 @@ static void run_threads(struct harness *harness, struct worker *workers)
 	assert_true(sealer.seals > 0);
 }
 
-static void test_threads(void **state)
+static struct worker *workers_make(struct harness *harness, pthread_mutex_t *lock)
 {
 	struct worker *workers = calloc(WORKERS, sizeof(*workers));
+
+	assert_non_null(workers);
+	harness->model.next_version = MODEL_ANY; /* the workers count, not the model */
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		workers[i] = (struct worker){ .harness = harness,
+					      .device = i % 2,
+					      .first = 20 + i / 2 * RANGE,
+					      .chance = chance(&harness->chance),
+					      .buffer = malloc((size_t)RANGE * SZ_SECTOR_BYTES),
+					      .lock = lock };
+		assert_non_null(workers[i].buffer);
+	}
+	return workers;
+}
+
+static void workers_free(struct worker *workers)
+{
+	for (uint32_t i = 0; i < WORKERS; i++)
+		free(workers[i].buffer);
+	free(workers);
+}
+
+static void test_threads(void **state)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct harness harness;
+	struct worker *workers;
 	uint64_t seed = chance_seed("threads");
 
 	(void)state;
-	assert_non_null(workers);
 	harness_init(&harness, &shape, seed);
-	harness.model.next_version = MODEL_ANY; /* the workers count, not the model */
 	harness_open_clean(&harness);
-	for (uint32_t i = 0; i < WORKERS; i++) {
-		workers[i] = (struct worker){ .harness = &harness,
-					      .device = i % 2,
-					      .first = 20 + i / 2 * RANGE,
-					      .chance = seed + i,
-					      .buffer = malloc((size_t)RANGE * SZ_SECTOR_BYTES) };
-		assert_non_null(workers[i].buffer);
-	}
+	workers = workers_make(&harness, &lock);
 	for (unsigned int round = 0; round < 6; round++) {
 		run_threads(&harness, workers);
 		for (uint32_t i = 0; i < WORKERS; i++)
@@ -216,15 +246,84 @@ static void test_threads(void **state)
 	}
 	OK(harness_close(&harness));
 	harness_fini(&harness);
-	for (uint32_t i = 0; i < WORKERS; i++)
-		free(workers[i].buffer);
-	free(workers);
+	workers_free(workers);
+}
+
+/* What the disks and the workers were when the power was cut. */
+struct moment {
+	pthread_mutex_t lock; /* the workers', too: held while the disks are cut */
+	struct harness *harness;
+	struct worker *workers;
+	uint64_t left; /* changes until then */
+	struct sz_backend *disks[MODEL_DEVICES_MAX];
+	struct cell cells[WORKERS][RANGE];
+};
+
+static void cut_when_it_is_time(void *context)
+{
+	struct moment *moment = context;
+
+	(void)pthread_mutex_lock(&moment->lock);
+	if (moment->left > 0 && --moment->left == 0) {
+		for (uint32_t i = 0; i < WORKERS; i++)
+			memcpy(moment->cells[i], moment->workers[i].cells,
+			       sizeof(moment->cells[i]));
+		for (uint32_t i = 0; i < shape.devices; i++)
+			OK(sz_memory_crash(moment->harness->disks[i], SZ_CRASH_REORDER,
+					   chance(&moment->harness->chance), &moment->disks[i]));
+	}
+	(void)pthread_mutex_unlock(&moment->lock);
+}
+
+/* The power goes while all are at work: what each had flushed by then is there. */
+static void cut_once(uint64_t seed)
+{
+	struct moment *moment = calloc(1, sizeof(*moment));
+	struct harness harness;
+	struct harness after;
+
+	assert_non_null(moment);
+	(void)pthread_mutex_init(&moment->lock, NULL);
+	harness_init(&harness, &shape, seed);
+	harness_open_clean(&harness);
+	moment->harness = &harness;
+	moment->left = 50 + chance_below(&harness.chance, 1000);
+	moment->workers = workers_make(&harness, &moment->lock);
+	harness.plan = (struct sz_fault_plan){ .mask = SZ_OP_CHANGES,
+					       .fail_at = 1,
+					       .fail_from = true,
+					       .at = cut_when_it_is_time,
+					       .at_context = moment };
+	run_threads(&harness, moment->workers);
+	assert_int_equal(moment->left, 0);
+	harness_fork(&harness, moment->disks, &after);
+	harness_open_clean(&after);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		memcpy(moment->workers[i].cells, moment->cells[i], sizeof(moment->cells[i]));
+		moment->workers[i].harness = &after;
+		check_worker(&moment->workers[i], true, true);
+	}
+	harness_fini(&after);
+	harness_fini(&harness);
+	workers_free(moment->workers);
+	(void)pthread_mutex_destroy(&moment->lock);
+	free(moment);
+}
+
+static void test_power_cuts_among_threads(void **state)
+{
+	uint64_t seed = chance_seed("power cuts among threads");
+
+	(void)state;
+	for (uint64_t i = 0; i < 10 * test_scale(); i++)
+		cut_once(seed + i);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_power_cuts_among_threads),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

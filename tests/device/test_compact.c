@@ -1,0 +1,217 @@
+/*
+ * Compaction: what is read before and after is the same; what is superseded goes, so that a store that
+ * is rewritten for ever stays as large as its content; damage is carried through it, and never becomes
+ * zeros, or what was there before.
+ */
+#include "damage.h"
+
+#include <inttypes.h>
+
+static const struct shape shape = { .devices = 3, .sectors = 1280, .band_sectors = 256 };
+
+static uint64_t stored_bytes(struct harness *harness)
+{
+	struct sz_store_info info;
+
+	sz_store_info(harness->store, &info);
+	return info.stored_bytes;
+}
+
+static void reopen(struct harness *harness)
+{
+	OK(harness_close(harness));
+	harness_open(harness);
+}
+
+/* Random operations, a seal after every few, and now and then a compaction, a close or an abandon. */
+static void test_many_seals(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	harness_init(&harness, &shape, chance_seed("many seals"));
+	harness_open_clean(&harness);
+	for (uint64_t i = 0; i < 90 * test_scale(); i++) {
+		uint64_t kind = chance_below(&harness.chance, 30);
+
+		for (unsigned int j = 0; j < 4; j++)
+			OK(harness_step(&harness));
+		OK(kind == 0 ? harness_compact(&harness) : harness_seal(&harness));
+		if (kind != 1 && kind != 2)
+			continue;
+		harness_check(&harness);
+		if (kind == 1)
+			OK(harness_close(&harness));
+		else
+			harness_abandon(&harness);
+		harness_open_clean(&harness);
+		harness_check(&harness);
+		harness_check_names(&harness);
+	}
+	harness_check(&harness);
+	OK(harness_compact(&harness));
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_open_clean(&harness);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* The same sectors again and again: the store does not grow with it. */
+static void test_rewriting_does_not_grow_the_store(void **state)
+{
+	struct harness harness;
+	uint64_t once;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	harness_open_clean(&harness);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		OK(harness_write(&harness, i, 256, 512));
+	OK(harness_seal(&harness));
+	once = stored_bytes(&harness);
+	for (unsigned int round = 0; round < 60; round++) {
+		for (uint32_t i = 0; i < shape.devices; i++)
+			OK(harness_write(&harness, i, 256 + 8 * (round % 16), 100));
+		OK(harness_seal(&harness));
+	}
+	harness_check(&harness);
+	OK(harness_compact(&harness));
+	for (unsigned int round = 0; round < 2;
+	     round++) { /* what it replaced goes with its generations */
+		for (uint32_t i = 0; i < shape.devices; i++)
+			OK(harness_write(&harness, i, 1000, 1));
+		OK(harness_seal(&harness));
+	}
+	harness_check(&harness);
+	if (stored_bytes(&harness) > 2 * once)
+		fail_msg("%" PRIu64 " bytes, written once: %" PRIu64, stored_bytes(&harness), once);
+	reopen(&harness);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* All is trimmed: what is left is what an empty store has, and little more. */
+static void test_trimmed_space_comes_back(void **state)
+{
+	struct harness harness;
+	uint64_t empty;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	harness_open_clean(&harness);
+	empty = stored_bytes(&harness);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		OK(harness_write(&harness, i, 256, 512));
+	OK(harness_seal(&harness));
+	for (uint32_t i = 0; i < shape.devices; i++)
+		OK(harness_trim(&harness, i, 0, shape.sectors));
+	OK(harness_seal(&harness));
+	OK(harness_compact(&harness));
+	for (unsigned int round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < shape.devices; i++)
+			OK(harness_write(&harness, i, 1000, 1));
+		OK(harness_seal(&harness));
+	}
+	harness_check(&harness);
+	if (stored_bytes(&harness) > empty + UINT64_C(400000))
+		fail_msg("%" PRIu64 " bytes, empty: %" PRIu64, stored_bytes(&harness), empty);
+	reopen(&harness);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* One object of content is lost, or damaged in part; then there are many seals, and compactions. */
+static void carry(enum sz_kind kind, enum form form)
+{
+	struct harness harness;
+	struct objects objects;
+
+	spread_init(&harness, 4, 1);
+	objects_list(&harness, &objects);
+	for (size_t i = 0; i < objects.count; i++) {
+		const struct object *object = &objects.list[i];
+		bool cost[SPREAD_SECTORS];
+		struct harness copy;
+		uint32_t damaged;
+
+		if (object->kind != kind || object->device != 1)
+			continue;
+		harness_fork_now(&harness, &copy);
+		(void)spread_cost(&copy, &objects, object, cost);
+		damage_object(&copy, object, form, NULL);
+		harness_open(&copy);
+		damaged = damage_check(&copy, 1, cost);
+		for (unsigned int round = 0; round < 16; round++) {
+			OK(harness_write(&copy, 1, 1030, 3));
+			OK(harness_write(&copy, 1, 780, 1)); /* heals one sector of band 3 */
+			cost[780] = false;
+			if (round == 0)
+				damaged = damage_check(&copy, 1, cost);
+			OK(round % 8 == 7 ? harness_compact(&copy) : harness_seal(&copy));
+			assert_int_equal(damage_check(&copy, 1, cost), damaged);
+			if (round % 5 == 4)
+				reopen(&copy);
+		}
+		assert_int_equal(damage_check(&copy, 1, cost), damaged);
+		for (uint32_t j = 0; j < 4; j++) {
+			if (j != 1)
+				assert_int_equal(damage_check(&copy, j, NULL), 0);
+		}
+		OK(harness_close(&copy));
+		harness_fini(&copy);
+	}
+	objects_free(&objects);
+	harness_fini(&harness);
+}
+
+static void test_damage_is_carried(void **state)
+{
+	(void)state;
+	carry(SZ_KIND_BAND, FORM_DELETED);
+	carry(SZ_KIND_BAND, FORM_FLIPPED_SECTOR);
+	carry(SZ_KIND_BAND, FORM_FLIPPED_PAGE);
+	carry(SZ_KIND_DELTA, FORM_DELETED);
+	carry(SZ_KIND_DELTA, FORM_FLIPPED_SECTOR);
+	carry(SZ_KIND_HOT, FORM_DELETED);
+}
+
+/* A folder that is missing while all that it refers to is compacted away elsewhere. */
+static void test_a_missing_device_keeps_what_it_has(void **state)
+{
+	struct harness harness;
+	struct sz_backend *away;
+
+	(void)state;
+	spread_init(&harness, 4, 2);
+	away = TAKE(harness.disks[3]);
+	harness_open(&harness);
+	for (unsigned int round = 0; round < 20; round++) {
+		OK(harness_write(&harness, 1, 520, 10));
+		OK(round % 9 == 8 ? harness_compact(&harness) : harness_seal(&harness));
+	}
+	OK(harness_close(&harness));
+	harness.disks[3] = away;
+	harness_open(&harness);
+	harness_check(&harness);
+	OK(harness_compact(&harness));
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_many_seals),
+		cmocka_unit_test(test_rewriting_does_not_grow_the_store),
+		cmocka_unit_test(test_trimmed_space_comes_back),
+		cmocka_unit_test(test_damage_is_carried),
+		cmocka_unit_test(test_a_missing_device_keeps_what_it_has),
+	};
+
+	return cmocka_run_group_tests(tests, set_up_crypto, NULL);
+}

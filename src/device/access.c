@@ -105,12 +105,12 @@ struct blob_wish {
 	const uint8_t *digest; /* NULL: any */
 	struct sz_header *header;
 	struct sz_bytes *payload;
-	uint8_t *digest_out; /* may be NULL */
+	uint8_t found[SZ_DIGEST_BYTES]; /* which it was */
 };
 
 static int blob_check(void *context, struct sz_file *file, uint64_t size_bytes)
 {
-	const struct blob_wish *wish = context;
+	struct blob_wish *wish = context;
 	CLEANUP_FREE uint8_t *bytes = NULL;
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
 	uint8_t digest[SZ_DIGEST_BYTES];
@@ -133,8 +133,7 @@ static int blob_check(void *context, struct sz_file *file, uint64_t size_bytes)
 		return result;
 	if (memcmp(&wish->header->id, wish->id, sizeof(*wish->id)) != 0)
 		return -EBADMSG;
-	if (wish->digest_out != NULL)
-		memcpy(wish->digest_out, digest, sizeof(digest));
+	memcpy(wish->found, digest, sizeof(digest));
 	*wish->payload = payload;
 	payload = (struct sz_bytes){ 0 };
 	return 0;
@@ -166,7 +165,7 @@ static int blob_read(struct blob_wish *wish)
 int sz_blob_read(struct sz_store *store, const struct sz_ref *ref, struct sz_header *header_out,
 		 struct sz_bytes *payload_out)
 {
-	struct blob_wish wish = { store, &ref->id, ref->digest, header_out, payload_out, NULL };
+	struct blob_wish wish = { store, &ref->id, ref->digest, header_out, payload_out, { 0 } };
 
 	return blob_read(&wish);
 }
@@ -174,7 +173,10 @@ int sz_blob_read(struct sz_store *store, const struct sz_ref *ref, struct sz_hea
 int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,
 		    struct sz_bytes *payload_out, uint8_t digest_out[SZ_DIGEST_BYTES])
 {
-	struct blob_wish wish = { store, id, NULL, header_out, payload_out, digest_out };
+	struct blob_wish wish = { store, id, NULL, header_out, payload_out, { 0 } };
+	int result = blob_read(&wish);
 
-	return blob_read(&wish);
+	if (result == 0)
+		memcpy(digest_out, wish.found, sizeof(wish.found));
+	return result;
 }

@@ -235,41 +235,6 @@ struct location *sz_catalog_find(struct sz_store *store, const struct sz_id *id)
 	return copies;
 }
 
-/* Could an object of this store have the id? */
-static bool id_is_plausible(const struct sz_store *store, const struct sz_id *id)
-{
-	enum sz_kind kind;
-	uint32_t device;
-	uint64_t generation;
-
-	if (sz_id_parse(id, &kind, &device, &generation) != 0)
-		return false;
-	if (kind == SZ_KIND_KEY || kind == SZ_KIND_LOCK || kind == SZ_KIND_PLACES)
-		return device == SZ_STORE_WIDE;
-	return (device < store->device_count || device == SZ_STORE_WIDE) &&
-	       generation <= store->root.generation + 2;
-}
-
-void sz_catalog_doubt(struct sz_store *store)
-{
-	struct catalog *catalog = &store->catalog;
-	MUTEX_SCOPE(&catalog->lock);
-
-	for (size_t i = 0; i < catalog->bucket_count; i++) {
-		for (struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
-		     entry = entry->next) {
-			struct location **end = &entry->locations;
-
-			if (id_is_plausible(store, &entry->id))
-				continue;
-			while (*end != NULL)
-				end = &(*end)->next;
-			*end = catalog->strangers;
-			catalog->strangers = TAKE(entry->locations);
-		}
-	}
-}
-
 /* The id in a file's header, if it is one of ours. */
 static bool stranger_identify(const struct sz_store *store, const struct location *location,
 			      struct sz_id *id_out)

@@ -70,8 +70,8 @@ static inline void scope_rwlock_unlock(pthread_rwlock_t **lock)
 {
 	(void)pthread_rwlock_unlock(*lock);
 }
-#define SCOPE_NAME_(a, b) a##b
-#define SCOPE_NAME(a, b)  SCOPE_NAME_(a, b)
+#define SCOPE_JOIN(a, b) a##b
+#define SCOPE_NAME(a, b) SCOPE_JOIN(a, b)
 #define MUTEX_SCOPE(mutex)                                                                         \
 	CLEANUP(scope_mutex_unlock)                                                                \
 	pthread_mutex_t *SCOPE_NAME(scope_, __LINE__) __attribute__((unused)) =                    \
@@ -138,11 +138,6 @@ struct location *sz_catalog_find(struct sz_store *store, const struct sz_id *id)
 void sz_locations_free(struct location **locations);
 /* Looks into strangers (up to so many bytes long): those that are ours become known under their ids. */
 bool sz_catalog_identify(struct sz_store *store, uint64_t longest_bytes);
-/*
- * Once the root is known: of random names, one in a hundred decrypts to an id. What cannot be an
- * object's is a stranger's.
- */
-void sz_catalog_doubt(struct sz_store *store);
 /* All ids of a kind, also those that are live; freed by the caller. */
 int sz_catalog_ids(struct sz_store *store, enum sz_kind kind, struct sz_id **ids_out,
 		   size_t *count_out) MUST_CHECK;
@@ -270,7 +265,7 @@ struct hot {
 	uint8_t written[HOT_SECTORS / 8];
 	uint8_t poison[HOT_SECTORS / 8];
 };
-#define HOT_IMAGE_BYTES ((size_t)HOT_SECTORS * SZ_SECTOR_BYTES + 2 * (HOT_SECTORS / 8))
+#define HOT_IMAGE_BYTES ((size_t)HOT_SECTORS * SZ_SECTOR_BYTES + 2 * ((size_t)HOT_SECTORS / 8))
 
 /* A band that has an object. */
 struct row {

@@ -75,6 +75,14 @@ static bool is_in_place(const char *path, int fd)
 	       here.st_ino == there.st_ino;
 }
 
+static int fd_take(int *fd)
+{
+	int taken = *fd;
+
+	*fd = -1;
+	return taken;
+}
+
 /* A new record, locked before others can see it. */
 static int record_replace(struct sz_store *store, int *fd_out)
 {
@@ -98,8 +106,7 @@ static int record_replace(struct sz_store *store, int *fd_out)
 		(void)unlink(path);
 		return result;
 	}
-	*fd_out = fd;
-	fd = -1;
+	*fd_out = fd_take(&fd);
 	return 0;
 }
 
@@ -124,8 +131,7 @@ static int lock_try(struct sz_store *store, struct sz_error *error)
 	if (!is_in_place(store->lock_path, fd))
 		return -EAGAIN;
 	if (store->read_only) {
-		store->lock_fd = fd;
-		fd = -1;
+		store->lock_fd = fd_take(&fd);
 		return 0;
 	}
 	result = record_replace(store, &store->lock_fd);

@@ -7,7 +7,7 @@
 #include <errno.h>
 
 /* A root's file is at most so long: 64 devices and 32 ancestors. */
-#define ROOT_FILE_MAX (5U * SZ_PAGE_BYTES)
+#define ROOT_FILE_MAX (5ULL * SZ_PAGE_BYTES)
 /* By how much the store's clock may advance while the store is closed, whatever the wall clock says. */
 #define CLOSED_MAX_NS (400ULL * 86400 * 1000000000)
 

@@ -358,5 +358,8 @@ int sz_store_seal(struct sz_store *store, struct sz_error *error)
 
 int sz_store_compact(struct sz_store *store, struct sz_error *error)
 {
-	return sz_seal_run(store, SEAL_COMPACT, error);
+	/* What was written, and trimmed, until now has to be sealed before it can be compacted. */
+	int result = sz_seal_run(store, SEAL_CHANGES, error);
+
+	return result != 0 ? result : sz_seal_run(store, SEAL_COMPACT, error);
 }

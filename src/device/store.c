@@ -246,7 +246,6 @@ static int open_found(struct sz_store *store, const struct sz_passphrase *passph
 		result = devices_from_root(store, error);
 	if (result != 0)
 		return result;
-	sz_catalog_doubt(store);
 	sz_folders_assign(store);
 	result = manifests_load(store, error);
 	if (result == 0 && !store->read_only) {

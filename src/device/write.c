@@ -105,36 +105,26 @@ static int write_to_log(struct sz_device *device, uint64_t sector, uint32_t coun
 	return map_failed(device, map_put(device, &extent, plaintext));
 }
 
-/* Under log_lock: entries for what is in a band's slots now. */
-static int band_put(struct sz_device *device, struct source *band, uint32_t slot, uint64_t sector,
-		    uint32_t count, uint8_t *nonce_tags)
+/* Under log_lock: entries for an extent that is in a band's slots now. */
+static int band_put(struct sz_device *device, const struct sz_extent *extent)
 {
-	struct sz_extent extent = {
-		.sector = sector,
-		.count = count,
-		.state = SZ_OVERLAY_DATA,
-		.source = band->number,
-		.place = 1 + (uint64_t)slot,
-		.nonce_tags = nonce_tags,
-	};
-
-	for (uint32_t done = 0; done < count;) {
-		uint32_t some = count - done < LOG_CHUNK ? count - done : LOG_CHUNK;
+	for (uint32_t done = 0; done < extent->count;) {
+		uint32_t left = (uint32_t)extent->count - done;
 		struct sz_log_entry entry = {
 			.type = SZ_LOG_BAND_SECTORS,
 			.sequence = sequence_take(device),
-			.sector = sector + done,
-			.count = some,
-			.place = slot + done,
-			.nonce_tags = nonce_tags + (size_t)done * SZ_NONCE_TAG_BYTES,
+			.sector = extent->sector + done,
+			.count = left < LOG_CHUNK ? left : LOG_CHUNK,
+			.place = (uint32_t)extent->place - 1 + done,
+			.nonce_tags = extent->nonce_tags + (size_t)done * SZ_NONCE_TAG_BYTES,
 		};
 		int result = sz_log_append(device->live, &entry);
 
 		if (result != 0)
 			return write_failed(device, result);
-		done += some;
+		done += (uint32_t)entry.count;
 	}
-	return map_failed(device, map_put(device, &extent, NULL));
+	return map_failed(device, map_put(device, extent, NULL));
 }
 
 static int write_to_band(struct sz_device *device, struct source *band, uint32_t slot,
@@ -143,6 +133,14 @@ static int write_to_band(struct sz_device *device, struct source *band, uint32_t
 {
 	struct epoch *epoch = device->live;
 	uint8_t nonce_tags[IO_SECTORS * SZ_NONCE_TAG_BYTES];
+	const struct sz_extent extent = {
+		.sector = sector,
+		.count = count,
+		.state = SZ_OVERLAY_DATA,
+		.source = band->number,
+		.place = 1 + (uint64_t)slot,
+		.nonce_tags = nonce_tags,
+	};
 	int result = sz_sectors_seal(band->keys->sector, sector, count, plaintext, ciphertext,
 				     nonce_tags);
 	int released;
@@ -152,7 +150,7 @@ static int write_to_band(struct sz_device *device, struct source *band, uint32_t
 				       (1 + (uint64_t)slot) * SECTOR);
 	MUTEX_SCOPE(&device->log_lock);
 	if (result == 0)
-		result = band_put(device, band, slot, sector, count, nonce_tags);
+		result = band_put(device, &extent);
 	else
 		result = write_failed(device, result);
 	released = sz_band_release(device, epoch, band);

@@ -17,7 +17,6 @@ struct sz_pool;
 
 /* memory_bytes bounds what ZFS and szpool use together (0: default, 512 MiB; smallest 128 MiB). */
 int sz_engine_start(uint64_t memory_bytes, struct sz_error *error) MUST_CHECK;
-void sz_engine_stop(void);
 
 enum sz_raid {
 	SZ_RAID_STRIPE,

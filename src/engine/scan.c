@@ -10,8 +10,12 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define POLL_US    200000
-#define IDLE_POLLS 50U /* 10 s: a resilver that is due starts within two transaction groups */
+#define POLL_US       200000
+#define IDLE_POLL_US  50000
+#define IDLE_POLLS    200U /* 10 s: a resilver that is due starts within two transaction groups */
+#define DETACH_POLLS  60U  /* 3 s: ZFS takes a leaf that was replaced out in the background */
+/* Nothing to do, so often in a row: requests that ZFS works off in the background come in between. */
+#define SETTLED_POLLS 3U
 
 /* Whether a leaf that is there lacks what was written while it was not. */
 static bool leaf_is_stale(vdev_t *leaf)
@@ -101,33 +105,54 @@ static int resilver_fail(const struct sz_scan_status *status, struct sz_error *e
 	return sz_fail(error, -EIO, "a resilver is due and does not start");
 }
 
+static bool is_replacing(spa_t *spa)
+{
+	bool found = false;
+
+	spa_config_enter(spa, SCL_CONFIG, FTAG, RW_READER);
+	for (uint64_t t = 0; t < spa->spa_root_vdev->vdev_children; t++) {
+		const vdev_t *top = spa->spa_root_vdev->vdev_child[t];
+
+		for (uint64_t i = 0; i < top->vdev_children; i++)
+			if (top->vdev_child[i]->vdev_ops == &vdev_replacing_ops)
+				found = true;
+	}
+	spa_config_exit(spa, SCL_CONFIG, FTAG);
+	return found;
+}
+
 int sz_pool_scan_wait(struct sz_pool *pool, sz_scan_progress_fn *progress, void *context,
 		      struct sz_error *error)
 {
 	unsigned int idle_polls = 0;
+	unsigned int settled_polls = 0;
 
 	if (pool->read_only)
 		return sz_fail(error, -EROFS, "a scrub or resilver needs a writable pool");
-	for (;;) {
+	while (settled_polls < SETTLED_POLLS) {
 		struct sz_scan_status status;
+		bool is_running;
 
 		if (spa_suspended(pool->spa))
 			return sz_pool_suspended(pool->store, error);
 		sz_pool_scan_status(pool, &status);
 		if (progress != NULL && !progress(context, &status))
 			return -EINTR;
-		if (status.state == SZ_SCAN_RUNNING)
-			idle_polls = 0;
-		else if (!status.resilver_needed)
-			break;
-		else if (++idle_polls > IDLE_POLLS)
+		is_running = status.state == SZ_SCAN_RUNNING;
+		idle_polls = is_running ? 0 : idle_polls + 1;
+		if (!is_running && status.resilver_needed && idle_polls > IDLE_POLLS)
 			return resilver_fail(&status, error);
-		/* A resilver that is due starts with a transaction group. */
-		if (status.state != SZ_SCAN_RUNNING)
+		/* A replacement that lost its new leaf stays: it is not waited for without end. */
+		if (is_running || status.resilver_needed ||
+		    (idle_polls < DETACH_POLLS && is_replacing(pool->spa)))
+			settled_polls = 0;
+		else
+			settled_polls++;
+		/* A resilver that is due starts, and a replaced leaf goes, with a transaction group. */
+		if (!is_running)
 			txg_wait_synced(spa_get_dsl(pool->spa), 0);
-		(void)usleep(POLL_US);
+		(void)usleep(is_running ? POLL_US : IDLE_POLL_US);
 	}
-	txg_wait_synced(spa_get_dsl(pool->spa), 0);
 	return 0;
 }
 
@@ -139,7 +164,36 @@ void sz_pool_clear(struct sz_pool *pool)
 	(void)zio_resume(pool->spa);
 }
 
-/* The next leaf that ZFS cannot open although its device is ONLINE: its guid, 0 if there is none. */
+/* The device of a leaf that ZFS cannot open although its device is ONLINE. */
+static bool leaf_is_lost(struct sz_pool *pool, const vdev_t *leaf, uint32_t *index_out)
+{
+	return leaf->vdev_ops->vdev_op_leaf && leaf->vdev_state < VDEV_STATE_FAULTED &&
+	       sz_leaf_parse(leaf->vdev_path, index_out) == 0 &&
+	       *index_out < sz_store_device_count(pool->store) &&
+	       sz_device_state(sz_store_device(pool->store, *index_out)) == SZ_DEVICE_ONLINE;
+}
+
+/*
+ * The leaf to replace of a child of a top-level vdev: itself, or the newest one of a replacement that
+ * has lost all its leaves. NULL: it has what it needs.
+ */
+static vdev_t *leaf_to_replace(struct sz_pool *pool, vdev_t *child, uint32_t *index_out)
+{
+	vdev_t *newest = NULL;
+
+	if (child->vdev_ops->vdev_op_leaf)
+		return leaf_is_lost(pool, child, index_out) ? child : NULL;
+	if (child->vdev_ops != &vdev_replacing_ops)
+		return NULL;
+	for (uint64_t i = 0; i < child->vdev_children; i++) {
+		if (!leaf_is_lost(pool, child->vdev_child[i], index_out))
+			return NULL;
+		newest = child->vdev_child[i];
+	}
+	return newest;
+}
+
+/* The guid of the next leaf to replace, 0 if there is none. */
 static uint64_t lost_leaf_find(struct sz_pool *pool, uint32_t *index_out)
 {
 	spa_t *spa = pool->spa;
@@ -151,18 +205,11 @@ static uint64_t lost_leaf_find(struct sz_pool *pool, uint32_t *index_out)
 		uint64_t count = top->vdev_ops->vdev_op_leaf ? 1 : top->vdev_children;
 
 		for (uint64_t i = 0; guid == 0 && i < count; i++) {
-			vdev_t *leaf = top->vdev_ops->vdev_op_leaf ? top : top->vdev_child[i];
-			uint32_t index;
+			vdev_t *child = top->vdev_ops->vdev_op_leaf ? top : top->vdev_child[i];
+			const vdev_t *leaf = leaf_to_replace(pool, child, index_out);
 
-			if (!leaf->vdev_ops->vdev_op_leaf ||
-			    leaf->vdev_state >= VDEV_STATE_FAULTED ||
-			    sz_leaf_parse(leaf->vdev_path, &index) != 0 ||
-			    index >= sz_store_device_count(pool->store) ||
-			    sz_device_state(sz_store_device(pool->store, index)) !=
-				    SZ_DEVICE_ONLINE)
-				continue;
-			guid = leaf->vdev_guid;
-			*index_out = index;
+			if (leaf != NULL)
+				guid = leaf->vdev_guid;
 		}
 	}
 	spa_config_exit(spa, SCL_CONFIG, FTAG);

@@ -53,9 +53,3 @@ int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 		return sz_fail(error, result, "cannot start worker threads");
 	return 0;
 }
-
-void sz_engine_stop(void)
-{
-	kernel_fini();
-	sz_leaf_stop();
-}

@@ -291,6 +291,54 @@ static void rebuild_empty(void)
 	pool_close(&opened);
 }
 
+static void rebuild_cut_short(void)
+{
+	struct opened opened = { 0 };
+	struct sz_error error = { 0 };
+	uint32_t rebuilt;
+
+	pool_open(&opened, false);
+	NEED_OK(sz_pool_rebuild(opened.pool, &rebuilt, &error), &error);
+	NEED(rebuilt == 1);
+	_exit(0);
+}
+
+static void rebuild_goes_on(void)
+{
+	struct opened opened = { 0 };
+	struct sz_error error = { 0 };
+	struct sz_pool_status status;
+	struct sz_scan_status scan;
+	uint32_t rebuilt;
+
+	pool_open(&opened, false);
+	NEED_OK(sz_pool_rebuild(opened.pool, &rebuilt, &error), &error);
+	NEED_OK(sz_pool_scan_wait(opened.pool, NULL, NULL, &error), &error);
+	scrub(&opened, &scan);
+	NEED(scan.errors == 0 && scan.repaired_bytes == 0);
+	NEED_OK(sz_pool_status(opened.pool, &status, &error), &error);
+	NEED(strcmp(status.state, "ONLINE") == 0);
+	sz_pool_status_free(&status);
+	pool_close(&opened);
+}
+
+/* A rebuild that was cut short goes on; also if what it had written is lost again. */
+static void test_an_interrupted_rebuild(void **state)
+{
+	(void)state;
+	step(make_filled);
+	scripted_clear(&devices->devices[2]);
+	step(rebuild_cut_short);
+	step(rebuild_goes_on);
+	scripted_clear(&devices->devices[3]);
+	step(rebuild_cut_short);
+	scripted_clear(&devices->devices[3]);
+	step(rebuild_goes_on);
+	device_lose(0);
+	device_lose(5);
+	step(open_and_check);
+}
+
 static void test_emptied_devices_are_rebuilt(void **state)
 {
 	(void)state;
@@ -316,6 +364,7 @@ int main(void)
 		CASE(test_read_only_import_writes_nothing),
 		CASE(test_returned_devices_are_resilvered),
 		CASE(test_emptied_devices_are_rebuilt),
+		CASE(test_an_interrupted_rebuild),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

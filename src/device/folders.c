@@ -268,6 +268,31 @@ static uint32_t score_of(const struct sz_store *store, const struct scores *scor
 	return score;
 }
 
+/* Is any device's object in the folder? */
+static bool has_objects(const struct sz_store *store, const struct scores *scores, uint32_t folder)
+{
+	for (uint32_t i = 0; i < store->device_count; i++)
+		if (scores->exclusive[folder][i] > 0 || scores->shared[folder][i] > 0)
+			return true;
+	return false;
+}
+
+/* Files were mixed over the folders: one that is left is as good as another for a device that is. */
+static void rest_assign(struct sz_store *store, const struct scores *scores, uint32_t first)
+{
+	for (uint32_t device = 0; device < store->device_count; device++) {
+		for (uint32_t folder = first; folder < store->folder_count; folder++) {
+			if (store->devices[device].folder != NO_DEVICE)
+				break;
+			if (store->folders[folder].device != NO_DEVICE ||
+			    !has_objects(store, scores, folder))
+				continue;
+			store->folders[folder].device = device;
+			store->devices[device].folder = folder;
+		}
+	}
+}
+
 void sz_folders_assign(struct sz_store *store)
 {
 	CLEANUP_FREE struct scores *scores = calloc(1, sizeof(*scores));
@@ -296,8 +321,9 @@ void sz_folders_assign(struct sz_store *store)
 			}
 		}
 		if (best == 0)
-			return;
+			break;
 		store->folders[best_folder].device = best_device;
 		store->devices[best_device].folder = best_folder;
 	}
+	rest_assign(store, scores, first);
 }

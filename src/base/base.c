@@ -240,6 +240,13 @@ uint64_t sz_wall_ns(void)
 	return clock_read(CLOCK_REALTIME);
 }
 
+void sz_sleep_ms(unsigned int ms)
+{
+	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+	(void)nanosleep(&time, NULL);
+}
+
 void sz_hex_encode(const uint8_t *data, size_t length, char *text)
 {
 	static const char digits[] = "0123456789abcdef";

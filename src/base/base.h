@@ -127,6 +127,7 @@ const uint8_t *sz_cursor_take(struct sz_cursor *cursor, size_t length); /* NULL 
 /* Monotonic and wall clock, nanoseconds. */
 uint64_t sz_clock_ns(void);
 uint64_t sz_wall_ns(void);
+void sz_sleep_ms(unsigned int ms); /* a signal may end it earlier */
 
 /* Lower-case hex of length bytes; text has 2 * length + 1 bytes. Decoding: -EINVAL if not hex. */
 void sz_hex_encode(const uint8_t *data, size_t length, char *text);

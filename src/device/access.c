@@ -8,16 +8,8 @@
 #include "device/device_internal.h"
 
 #include <errno.h>
-#include <time.h>
 
-static void pause_ms(unsigned int ms)
-{
-	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
-
-	(void)nanosleep(&time, NULL);
-}
-
-bool sz_error_is_transient(int error)
+static bool is_transient(int error)
 {
 	return error != 0 && error != -EBADMSG && error != -ENOENT && error != -EUCLEAN &&
 	       error != -EPROTONOSUPPORT;
@@ -37,7 +29,7 @@ int sz_read_retried(struct sz_file *file, void *buffer, size_t length, uint64_t 
 		result = sz_file_read(file, buffer, length, offset, done_out);
 		if (result == 0)
 			break;
-		pause_ms(TRANSIENT_WAIT_MS);
+		sz_sleep_ms(TRANSIENT_WAIT_MS);
 	}
 	return result;
 }
@@ -50,9 +42,9 @@ static int location_open(struct sz_store *store, const struct location *location
 	for (unsigned int i = 0; i < TRANSIENT_TRIES; i++) {
 		result = sz_backend_open(store->folders[location->folder].backend, location->part,
 					 location->name, file_out);
-		if (!sz_error_is_transient(result))
+		if (!is_transient(result))
 			break;
-		pause_ms(TRANSIENT_WAIT_MS);
+		sz_sleep_ms(TRANSIENT_WAIT_MS);
 	}
 	return result;
 }
@@ -79,7 +71,7 @@ static int open_any(struct sz_store *store, const struct sz_id *id, object_check
 			*file_out = TAKE(file);
 			return 0;
 		}
-		if (sz_error_is_transient(result) || result == -EPROTONOSUPPORT)
+		if (is_transient(result) || result == -EPROTONOSUPPORT)
 			worst = result;
 		else if (result != -ENOENT)
 			*text_out = "does not authenticate";

@@ -43,8 +43,9 @@ void sz_band_to_row(struct sz_device *device, struct epoch *epoch, struct source
 	band->state = BAND_FINISHED;
 }
 
-int sz_band_entries(const struct sz_device *device, struct epoch *epoch, const struct source *band,
-		    struct entries *entries)
+/* The entries of a live band that are not superseded. Under log_lock or map_lock. */
+static int band_entries(const struct sz_device *device, struct epoch *epoch,
+			const struct source *band, struct entries *entries)
 {
 	uint64_t base = sz_band_base(device, band->band);
 	uint64_t end = base + sz_band_length(device, band->band);
@@ -92,7 +93,7 @@ int sz_band_finish(struct sz_device *device, struct epoch *epoch, struct source 
 	band->state = BAND_CLOSED;
 	if (header == NULL)
 		return -ENOMEM;
-	result = sz_band_entries(device, epoch, band, &entries);
+	result = band_entries(device, epoch, band, &entries);
 	if (result != 0 || entries.count * LIVE_SHARE < sz_band_length(device, band->band))
 		return result;
 	{

@@ -317,8 +317,8 @@ int sz_builder_init(struct builder *builder, struct batch *batch, const struct s
 	return sz_batch_create(batch, device->folder, &builder->header.id, &builder->file);
 }
 
-int sz_builder_add(struct builder *builder, uint64_t sector, uint32_t count,
-		   const uint8_t *plaintext)
+static int builder_add(struct builder *builder, uint64_t sector, uint32_t count,
+		       const uint8_t *plaintext)
 {
 	uint8_t nonce_tags[IO_SECTORS * SZ_NONCE_TAG_BYTES];
 	int result;
@@ -363,11 +363,6 @@ int sz_builder_add_run(struct builder *builder, uint64_t sector, uint64_t count,
 	return result;
 }
 
-static bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
-{
-	return (bitmap[bit / 8] >> (bit % 8) & 1) != 0;
-}
-
 int sz_builder_add_partly(struct builder *builder, uint64_t sector, uint32_t count,
 			  const uint8_t *plaintext, const uint8_t *damaged)
 {
@@ -380,7 +375,7 @@ int sz_builder_add_partly(struct builder *builder, uint64_t sector, uint32_t cou
 		while (i + run < count && bit_is_set(damaged, i + run) == is_lost)
 			run++;
 		result = is_lost ? sz_builder_add_run(builder, sector + i, run, SZ_SECTOR_POISON)
-				 : sz_builder_add(builder, sector + i, run, plaintext + i * SECTOR);
+				 : builder_add(builder, sector + i, run, plaintext + i * SECTOR);
 		i += run;
 	}
 	return result;

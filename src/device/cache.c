@@ -296,11 +296,6 @@ const struct sz_object_keys *sz_object_keys(const struct object *object)
 	return object->keys;
 }
 
-const struct sz_header *sz_object_header(const struct object *object)
-{
-	return object->header;
-}
-
 /* The leaf that would hold sector: the last one that begins at or before it. -1: none does. */
 static int64_t leaf_of(const struct object *object, uint64_t sector)
 {

@@ -304,7 +304,12 @@ static int device_replace(struct sz_store *store, struct sz_device *device, uint
 	sz_random(device->id, sizeof(device->id));
 	device->folder = folder;
 	store->folders[folder].device = device->index;
-	return atomic_load(&store->has_begun) ? sz_log_begin(device) : 0;
+	result = atomic_load(&store->has_begun) ? sz_log_begin(device) : 0;
+	if (result != 0) { /* missing, as it was */
+		device->folder = NO_DEVICE;
+		store->folders[folder].device = NO_DEVICE;
+	}
+	return result;
 }
 
 /* The note that says where the folders are, if any lies elsewhere. */

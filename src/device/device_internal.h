@@ -46,6 +46,11 @@
 #define NO_SPACE_WAIT_MS  200U
 #define NO_DEVICE         UINT32_MAX
 
+static inline bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
+{
+	return (bitmap[bit / 8] >> (bit % 8) & 1) != 0;
+}
+
 /* Scoped locks. */
 static inline pthread_mutex_t *scope_mutex_lock(pthread_mutex_t *mutex)
 {
@@ -153,7 +158,6 @@ int sz_object_open_any(struct sz_store *store, const struct sz_id *id, object_ch
 /* Full reads, retried while the failure may pass. Short: *done_out < length. */
 int sz_read_retried(struct sz_file *file, void *buffer, size_t length, uint64_t offset,
 		    size_t *done_out) MUST_CHECK;
-bool sz_error_is_transient(int error);
 void sz_cleanup_file(struct sz_file **file);
 /* A blob by reference, from any folder that has it whole. -EBADMSG: none has. */
 int sz_blob_read(struct sz_store *store, const struct sz_ref *ref, struct sz_header *header_out,
@@ -189,7 +193,6 @@ int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
 		   struct object_run *run_out) MUST_CHECK;
 struct sz_file *sz_object_file(struct object *object);
 const struct sz_object_keys *sz_object_keys(const struct object *object);
-const struct sz_header *sz_object_header(const struct object *object);
 
 /* A file of the live epoch: a log, or a band that is being filled. */
 enum source_state {
@@ -381,7 +384,10 @@ int sz_folders_write_places(struct sz_store *store, struct sz_backend *home,
 int sz_folder_add(struct sz_store *store, struct sz_backend *backend) MUST_CHECK;
 /* Says which folder is which device's. */
 void sz_folders_assign(struct sz_store *store);
+/* Takes the lock, for reading or writing; nothing of the store changes. */
 int sz_lock_take(struct sz_store *store, struct sz_error *error) MUST_CHECK;
+/* Says who holds it. */
+int sz_lock_announce(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 int sz_lock_verify(const struct sz_store *store) MUST_CHECK;
 void sz_lock_release(struct sz_store *store);
 int sz_store_unlock(struct sz_store *store, const struct sz_passphrase *passphrase,
@@ -446,12 +452,9 @@ struct builder {
 };
 int sz_builder_init(struct builder *builder, struct batch *batch, const struct sz_device *device,
 		    enum sz_kind kind, uint64_t generation, uint32_t band) MUST_CHECK;
-/* At most IO_SECTORS, ascending. */
-int sz_builder_add(struct builder *builder, uint64_t sector, uint32_t count,
-		   const uint8_t *plaintext) MUST_CHECK;
 int sz_builder_add_run(struct builder *builder, uint64_t sector, uint64_t count,
 		       enum sz_sector_state state) MUST_CHECK;
-/* The same, but for those whose bits are set: they are POISON. */
+/* At most IO_SECTORS of plaintext, ascending; those whose bits are set are POISON. */
 int sz_builder_add_partly(struct builder *builder, uint64_t sector, uint32_t count,
 			  const uint8_t *plaintext, const uint8_t *damaged) MUST_CHECK;
 int sz_builder_end(struct builder *builder, struct sz_ref *ref_out) MUST_CHECK;
@@ -479,9 +482,6 @@ int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
 int sz_band_release(struct sz_device *device, struct epoch *epoch, struct source *band) MUST_CHECK;
 /* Under log_lock. Makes an object of a live band, if it is live enough; else it is CLOSED. */
 int sz_band_finish(struct sz_device *device, struct epoch *epoch, struct source *band) MUST_CHECK;
-/* The entries of a live band that are not superseded. Under log_lock or map_lock. */
-int sz_band_entries(const struct sz_device *device, struct epoch *epoch, const struct source *band,
-		    struct entries *entries) MUST_CHECK;
 /* Is a finished band's file whole, and the object that row refers to? Fills in the rest of row. */
 int sz_band_verify(const struct sz_device *device, struct sz_file *file,
 		   struct row *row) MUST_CHECK;

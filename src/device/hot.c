@@ -9,11 +9,6 @@
 
 #define BITMAP_BYTES (HOT_SECTORS / 8)
 
-static bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
-{
-	return (bitmap[bit / 8] >> (bit % 8) & 1) != 0;
-}
-
 int sz_hot_init(struct hot *hot)
 {
 	*hot = (struct hot){ .sectors = calloc(HOT_SECTORS, SZ_SECTOR_BYTES) };
@@ -55,23 +50,24 @@ int sz_hot_encode(const uint8_t *image, struct sz_bytes *payload_out)
 	}
 	if (plain.data != NULL)
 		sz_wipe(plain.data, plain.length);
-	if (result != 0)
+	if (result != 0) {
+		if (payload.data != NULL)
+			sz_wipe(payload.data, payload.length);
 		return result;
+	}
 	*payload_out = payload;
 	payload = (struct sz_bytes){ 0 };
 	return 0;
 }
 
-int sz_hot_decode(const uint8_t *payload, size_t length, struct hot *hot)
+/* plain: room for HOT_SECTORS. */
+static int unpack(const uint8_t *payload, size_t length, uint8_t *plain, struct hot *hot)
 {
 	const uint8_t *poison = payload + BITMAP_BYTES;
-	CLEANUP_FREE uint8_t *plain = malloc(HOT_SECTORS * SECTOR);
 	uLongf plain_length = HOT_SECTORS * SECTOR;
 	uLong packed_length;
 	size_t used = 0;
 
-	if (plain == NULL)
-		return -ENOMEM;
 	if (length < 2 * (size_t)BITMAP_BYTES)
 		return -EUCLEAN;
 	for (uint32_t i = 0; i < BITMAP_BYTES; i++)
@@ -93,4 +89,16 @@ int sz_hot_decode(const uint8_t *payload, size_t length, struct hot *hot)
 	memcpy(hot->written, payload, BITMAP_BYTES);
 	memcpy(hot->poison, poison, BITMAP_BYTES);
 	return used == plain_length ? 0 : -EUCLEAN;
+}
+
+int sz_hot_decode(const uint8_t *payload, size_t length, struct hot *hot)
+{
+	CLEANUP_FREE uint8_t *plain = malloc(HOT_SECTORS * SECTOR);
+	int result;
+
+	if (plain == NULL)
+		return -ENOMEM;
+	result = unpack(payload, length, plain, hot);
+	sz_wipe(plain, HOT_SECTORS * SECTOR);
+	return result;
 }

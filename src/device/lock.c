@@ -4,7 +4,9 @@
  * copied one blocks nobody.
  *
  * The record is never rewritten: a new holder puts a new file, already locked, in its place. Whoever
- * got the lock of a file that is no longer in that place tries again.
+ * got the lock of a file that is no longer in that place tries again. That is done only once the store
+ * is known to be one that may be written to: until then the lock of what is there, or of an empty
+ * file, is enough.
  */
 #include "device/device_internal.h"
 
@@ -130,14 +132,8 @@ static int lock_try(struct sz_store *store, struct sz_error *error)
 		return sz_fail(error, result, "%s: locking: %s", store->path, strerror(-result));
 	if (!is_in_place(store->lock_path, fd))
 		return -EAGAIN;
-	if (store->read_only) {
-		store->lock_fd = fd_take(&fd);
-		return 0;
-	}
-	result = record_replace(store, &store->lock_fd);
-	return result == 0 ? 0
-			   : sz_fail(error, result, "%s: the lock record: %s", store->path,
-				     strerror(-result));
+	store->lock_fd = fd_take(&fd);
+	return 0;
 }
 
 int sz_lock_take(struct sz_store *store, struct sz_error *error)
@@ -161,6 +157,22 @@ int sz_lock_take(struct sz_store *store, struct sz_error *error)
 		       : sz_fail(error, -EBUSY, "%s is being opened by others", store->path);
 }
 
+int sz_lock_announce(struct sz_store *store, struct sz_error *error)
+{
+	CLEANUP_FD int fd = -1;
+	int result;
+
+	if (store->read_only || store->lock_fd < 0)
+		return 0;
+	result = record_replace(store, &fd);
+	if (result != 0)
+		return sz_fail(error, result, "%s: the lock record: %s", store->path,
+			       strerror(-result));
+	(void)close(store->lock_fd);
+	store->lock_fd = fd_take(&fd);
+	return 0;
+}
+
 int sz_lock_verify(const struct sz_store *store)
 {
 	if (store->lock_fd < 0)
@@ -170,6 +182,12 @@ int sz_lock_verify(const struct sz_store *store)
 
 void sz_lock_release(struct sz_store *store)
 {
+	struct stat status;
+
+	/* Of an opening that failed before it was announced. */
+	if (store->lock_fd >= 0 && !store->read_only && fstat(store->lock_fd, &status) == 0 &&
+	    status.st_size == 0 && is_in_place(store->lock_path, store->lock_fd))
+		(void)unlink(store->lock_path);
 	sz_cleanup_fd(&store->lock_fd);
 	store->lock_fd = -1;
 	free(TAKE(store->lock_path));

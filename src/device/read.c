@@ -61,7 +61,7 @@ static int data_read(struct sz_device *device, const struct sz_id *id, struct sz
 	if (result != -EBADMSG)
 		return result;
 	for (uint32_t i = 0; i < count; i++) {
-		if ((damaged[i / 8] >> (i % 8) & 1) != 0) {
+		if (bit_is_set(damaged, i)) {
 			filler_put(device, sector + i, 1, buffer + i * SECTOR);
 			lost++;
 		}
@@ -127,7 +127,7 @@ static int hot_read(struct sz_device *device, const struct piece *piece, uint8_t
 	for (uint32_t i = 0; i < piece->count; i++) {
 		uint32_t bit = first + i;
 
-		if ((device->hot.poison[bit / 8] >> (bit % 8) & 1) != 0) {
+		if (bit_is_set(device->hot.poison, bit)) {
 			filler_put(device, piece->sector + i, 1, buffer + i * SECTOR);
 			result = -EBADMSG;
 		}

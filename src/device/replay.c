@@ -239,7 +239,7 @@ static int hot_apply(struct sz_device *device, const struct live_log *log, uint6
 	if (result != 0 && result != -EBADMSG)
 		return result;
 	for (uint32_t i = 0; i < entry->count; i++) {
-		if ((damaged[i / 8] >> (i % 8) & 1) != 0)
+		if (bit_is_set(damaged, i))
 			sz_hot_poison(device, entry->sector + i);
 		else
 			sz_hot_write(device, entry->sector + i, 1, buffer + i * SECTOR);

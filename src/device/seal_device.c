@@ -246,6 +246,8 @@ static int hot_write(struct batch *batch, struct sz_device *device, struct devic
 	if (result == 0)
 		result = sz_blob_write(batch, device, SZ_KIND_HOT, device->sealing->number,
 				       &payload, 1, &seal->hot);
+	if (payload.data != NULL)
+		sz_wipe(payload.data, payload.length);
 	return result;
 }
 

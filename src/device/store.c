@@ -243,6 +243,8 @@ static int open_found(struct sz_store *store, const struct sz_passphrase *passph
 	if (result == 0)
 		result = key_check(store, error);
 	if (result == 0)
+		result = sz_lock_announce(store, error);
+	if (result == 0)
 		result = devices_from_root(store, error);
 	if (result != 0)
 		return result;

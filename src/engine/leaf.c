@@ -17,7 +17,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <time.h>
 
 #define WORKERS                                                                                    \
 	8U /* 8 gave 1.4 times what 4 gave: the host's disk likes several requests at once */
@@ -99,13 +98,6 @@ int sz_leaf_parse(const char *path, uint32_t *index_out)
 	return 0;
 }
 
-static void pause_ms(unsigned int ms)
-{
-	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
-
-	(void)nanosleep(&time, NULL);
-}
-
 static bool read_is_checked(const zio_t *zio)
 {
 	return zio->io_priority != ZIO_PRIORITY_REMOVAL && zio->io_priority != ZIO_PRIORITY_REBUILD;
@@ -177,7 +169,7 @@ static int leaf_write(zio_t *zio, struct sz_device *device, uint32_t index, stru
 		result = sz_device_write(device, zio->io_offset / SZ_SECTOR_BYTES, count, buffer);
 		if (result != -ENOSPC || full_too_long(index))
 			break;
-		pause_ms(NO_SPACE_PAUSE_MS);
+		sz_sleep_ms(NO_SPACE_PAUSE_MS);
 	}
 	if (result == 0 && atomic_load(&full_since_ns[index]) != 0)
 		atomic_store(&full_since_ns[index], 0);

@@ -10,11 +10,10 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
 
 /* EBUSY for a moment: references that ZFS drops in the background. Pauses double, 4 s in all. */
 #define EXPORT_TRIES          12
-#define EXPORT_FIRST_PAUSE_US 1000U
+#define EXPORT_FIRST_PAUSE_MS 1U
 
 static char pool_tag[] = "szpool";
 
@@ -164,7 +163,7 @@ static int export_retried(void)
 
 		if (result != EBUSY || i == EXPORT_TRIES)
 			return result;
-		(void)usleep(EXPORT_FIRST_PAUSE_US << i);
+		sz_sleep_ms(EXPORT_FIRST_PAUSE_MS << i);
 	}
 }
 

@@ -8,10 +8,9 @@
 #include "engine/engine_internal.h"
 
 #include <errno.h>
-#include <unistd.h>
 
-#define POLL_US       200000
-#define IDLE_POLL_US  50000
+#define POLL_MS       200U
+#define IDLE_POLL_MS  50U
 #define IDLE_POLLS    200U /* 10 s: a resilver that is due starts within two transaction groups */
 #define DETACH_POLLS  60U  /* 3 s: ZFS takes a leaf that was replaced out in the background */
 /* Nothing to do, so often in a row: requests that ZFS works off in the background come in between. */
@@ -151,7 +150,7 @@ int sz_pool_scan_wait(struct sz_pool *pool, sz_scan_progress_fn *progress, void 
 		/* A resilver that is due starts, and a replaced leaf goes, with a transaction group. */
 		if (!is_running)
 			txg_wait_synced(spa_get_dsl(pool->spa), 0);
-		(void)usleep(is_running ? POLL_US : IDLE_POLL_US);
+		sz_sleep_ms(is_running ? POLL_MS : IDLE_POLL_MS);
 	}
 	return 0;
 }

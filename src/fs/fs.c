@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 static char fs_tag[] = "fs";
 
@@ -60,13 +59,11 @@ static void dataset_name(const char *dataset, char name[ZFS_MAX_DATASET_NAME_LEN
  */
 static void objset_disown(objset_t *os)
 {
-	const struct timespec pause = { .tv_nsec = 1000000 };
-
 	mutex_enter(&os->os_upgrade_lock);
 	os->os_upgrade_exit = B_TRUE;
 	mutex_exit(&os->os_upgrade_lock);
 	while (zfs_refcount_count(&dmu_objset_ds(os)->ds_longholds) > 1)
-		(void)nanosleep(&pause, NULL);
+		sz_sleep_ms(1);
 	dmu_objset_disown(os, B_FALSE, fs_tag);
 }
 

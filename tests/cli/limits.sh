@@ -42,6 +42,7 @@ if "$python" -c 'import argon2, nacl, cryptography' 2>/dev/null; then
 	fails "a store of a newer format" 3 "newer: the store was written by a newer szpool" \
 		run mkdir --passphrase-file newer.passphrase newer /x
 	ok "is left as it was" sha256sum -c newer.sums
+	ok "and nothing is put into it" test "$(find newer -type f | wc -l)" = "$(wc -l <newer.sums)"
 else
 	skip "a store of a newer format" "needs python3-argon2, python3-nacl, python3-cryptography"
 fi

@@ -108,7 +108,8 @@ struct sz_scan_status {
 	uint64_t total_bytes;
 	uint64_t repaired_bytes;
 	uint64_t errors;
-	bool resilver_needed; /* redundancy is not complete, also when no scan runs yet */
+	bool is_of_this_opening; /* it ended, or runs, since the pool was opened */
+	bool resilver_needed;    /* redundancy is not complete, also when no scan runs yet */
 };
 int sz_pool_scrub_start(struct sz_pool *, struct sz_error *error) MUST_CHECK;
 int sz_pool_scrub_stop(struct sz_pool *, struct sz_error *error) MUST_CHECK;

@@ -65,6 +65,8 @@ void sz_pool_scan_status(struct sz_pool *pool, struct sz_scan_status *status_out
 	status_out->total_bytes = stat.pss_to_examine - stat.pss_skipped;
 	status_out->repaired_bytes = stat.pss_processed;
 	status_out->errors = stat.pss_errors;
+	status_out->is_of_this_opening =
+		stat.pss_state == DSS_SCANNING || stat.pss_end_time >= stat.pss_pass_start;
 }
 
 int sz_pool_scrub_start(struct sz_pool *pool, struct sz_error *error)

@@ -168,6 +168,10 @@ static void advise(struct sz_pool_status *status)
 	} else if (status->scan.resilver_needed) {
 		text = "A resilver is due: one or more devices lack recent writes.";
 		action = "Run 'szpool scrub', which waits for it.";
+	} else if (errors > 0 && status->scan.kind == SZ_SCAN_SCRUB &&
+		   status->scan.state == SZ_SCAN_FINISHED && status->scan.is_of_this_opening) {
+		text = "Damage was found. All data has been read since, and is repaired.";
+		action = "None needed.";
 	} else if (errors > 0) {
 		text = "Damage was found; the data that was read has been repaired.";
 		action = "Run 'szpool scrub' to find and repair the rest.";

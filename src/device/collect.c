@@ -80,9 +80,9 @@ static int device_ids(struct sz_device *device, struct ids *ids)
 			result = id_add(ids, &shard->rows[j].ref.id);
 	}
 	for (uint32_t i = 0; i < device->delta_count && result == 0; i++) {
-		result = id_add(ids, &device->deltas[i]->info.delta.id);
-		if (result == 0 && !device->deltas[i]->info.list_is_inline)
-			result = id_add(ids, &device->deltas[i]->info.list.id);
+		result = id_add(ids, &device->deltas[i]->delta.id);
+		if (result == 0 && !device->deltas[i]->list_is_inline)
+			result = id_add(ids, &device->deltas[i]->list.id);
 	}
 	return result;
 }

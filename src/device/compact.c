@@ -23,9 +23,8 @@
 #define LEVEL_FACTOR     16U
 #define LEVEL_SECTORS    1024U
 #define LEVELS           4U
-#define DELTAS_MAX       48U /* of a device */
-/* Dead space that is let be: a twentieth of a second's writing. */
-#define DEAD_SECTORS_MIN 4096U
+#define DELTAS_MAX       48U   /* of a device */
+#define DEAD_SECTORS_MIN 4096U /* dead space that is let be: 16 MiB */
 
 struct runs {
 	struct sz_run *at;
@@ -54,12 +53,12 @@ static int runs_union(const struct sz_device *device, uint32_t first, uint32_t c
 	size_t kept = 0;
 
 	for (uint32_t i = first; i < first + count; i++)
-		total += device->deltas[i]->info.run_count;
+		total += device->deltas[i]->run_count;
 	runs_out->at = calloc(total + 1, sizeof(*runs_out->at));
 	if (runs_out->at == NULL)
 		return -ENOMEM;
 	for (uint32_t i = first; i < first + count; i++) {
-		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		const struct sz_manifest_delta *delta = device->deltas[i];
 
 		if (delta->run_count > 0)
 			memcpy(runs_out->at + runs_out->count, delta->runs,
@@ -118,7 +117,7 @@ static void dead_count(const struct sz_device *device, const struct runs *all, u
 
 	*dead_out = 0;
 	for (uint32_t i = 0; i < device->delta_count; i++) {
-		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		const struct sz_manifest_delta *delta = device->deltas[i];
 		uint64_t slots = delta->stored_bytes / SZ_SECTOR_BYTES;
 
 		data += slots < delta->sector_count ? slots : delta->sector_count;
@@ -161,8 +160,7 @@ static uint32_t minor_count(const struct sz_device *device)
 	for (uint32_t level = 0; level < LEVELS; level++) {
 		uint32_t count = 0;
 
-		while (count < device->delta_count &&
-		       level_of(&device->deltas[count]->info) <= level)
+		while (count < device->delta_count && level_of(device->deltas[count]) <= level)
 			count++;
 		if (count >= FAN_IN)
 			best = count;
@@ -216,7 +214,7 @@ static bool has_below(const struct compaction *compaction, uint64_t sector, uint
 	    sz_shard_is_lost(device, sz_band_of(device, sector)))
 		return true;
 	for (uint32_t i = compaction->end; i < device->delta_count; i++) {
-		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		const struct sz_manifest_delta *delta = device->deltas[i];
 		const struct sz_run *run = sz_runs_find(delta->runs, delta->run_count, sector);
 
 		if (run != NULL && run->sector < sector + count)
@@ -351,7 +349,7 @@ static int band_fold(struct compaction *compaction, uint32_t band)
 	}
 	result = sz_builder_init(&builder, compaction->batch, device, SZ_KIND_BAND,
 				 device->sealing->number, band);
-	builder.header.folded_to = device->deltas[0]->info.generation;
+	builder.header.folded_to = device->deltas[0]->generation;
 	if (result == 0)
 		result = range_copy(compaction, &builder, true, base, base + length);
 	if (result == 0)
@@ -414,7 +412,7 @@ static int compact_run(struct compaction *compaction, const struct runs *runs)
 {
 	struct sz_device *device = compaction->device;
 	struct device_seal *seal = compaction->seal;
-	CLEANUP(sz_delta_free) struct delta *merged = calloc(1, sizeof(*merged));
+	CLEANUP(sz_delta_free) struct sz_manifest_delta *merged = calloc(1, sizeof(*merged));
 	uint64_t done = 0;
 	int result = merged == NULL
 			     ? -ENOMEM
@@ -430,8 +428,7 @@ static int compact_run(struct compaction *compaction, const struct runs *runs)
 		sz_batch_drop(compaction->batch, compaction->builder.file);
 		return 0;
 	}
-	result = sz_builder_end_delta(&compaction->builder, device->deltas[0]->info.generation,
-				      &merged->info);
+	result = sz_builder_end_delta(&compaction->builder, device->deltas[0]->generation, merged);
 	if (result == 0)
 		seal->merged = TAKE(merged);
 	return result;

@@ -283,9 +283,6 @@ struct shard {
 	bool is_lost; /* no copy could be read: what its bands hold is not known */
 	struct row rows[SZ_SHARD_BANDS];
 };
-struct delta {
-	struct sz_manifest_delta info; /* runs are always here, whether inline or not */
-};
 
 struct sz_device {
 	struct sz_store *store;
@@ -303,7 +300,8 @@ struct sz_device {
 	struct epoch *sealing; /* NULL: none */
 	struct shard **shards;
 	uint32_t shard_count;
-	struct delta **deltas; /* newest first */
+	struct sz_manifest_delta *
+		*deltas; /* newest first; their runs are here, whether inline or not */
 	uint32_t delta_count;
 	struct hot hot;
 	struct sz_ref hot_ref;
@@ -561,9 +559,9 @@ struct new_row { /* a band that the seal wrote anew, or gave up (no id) */
 struct device_seal { /* what a seal makes of a device's epoch; becomes the device's when the root is written */
 	struct new_row *rows;
 	size_t row_count;
-	struct delta *delta;   /* NULL: none */
-	uint32_t merged_count; /* so many of the newest deltas are replaced … */
-	struct delta *merged;  /* … by this; NULL: by nothing */
+	struct sz_manifest_delta *delta;  /* NULL: none */
+	uint32_t merged_count;            /* so many of the newest deltas are replaced … */
+	struct sz_manifest_delta *merged; /* … by this; NULL: by nothing */
 	struct sz_ref hot;
 	struct sz_ref manifest;
 	struct sz_ref *shards; /* shard_count */
@@ -574,7 +572,7 @@ struct device_seal { /* what a seal makes of a device's epoch; becomes the devic
 int sz_manifest_write(struct batch *batch, struct sz_device *device,
 		      struct device_seal *seal) MUST_CHECK;
 /* Writes changed shards, the delta's list and the manifest of the sealing epoch. */
-void sz_delta_free(struct delta **delta);
+void sz_delta_free(struct sz_manifest_delta **delta);
 
 /* root.c */
 /* -EBADMSG: no copy is whole; -EPROTONOSUPPORT: a newer format. */

@@ -13,11 +13,11 @@
 
 #define INDEX_COPIES 3U
 
-void sz_delta_free(struct delta **delta)
+void sz_delta_free(struct sz_manifest_delta **delta)
 {
 	if (*delta == NULL)
 		return;
-	free((*delta)->info.runs);
+	free((*delta)->runs);
 	free(*delta);
 	*delta = NULL;
 }
@@ -142,15 +142,15 @@ static int list_load(struct sz_device *device, struct sz_manifest_delta *delta)
 
 static int delta_load(struct sz_device *device, struct sz_manifest_delta *from)
 {
-	CLEANUP(sz_delta_free) struct delta *delta = calloc(1, sizeof(*delta));
+	CLEANUP(sz_delta_free) struct sz_manifest_delta *delta = calloc(1, sizeof(*delta));
 	int result;
 
 	if (delta == NULL)
 		return -ENOMEM;
-	delta->info = *from;
+	*delta = *from;
 	from->runs = NULL; /* taken over */
 	from->run_count = 0;
-	result = list_load(device, &delta->info);
+	result = list_load(device, delta);
 	if (result == 0)
 		device->deltas[device->delta_count++] = TAKE(delta);
 	return result;
@@ -195,7 +195,8 @@ int sz_manifest_load(struct sz_device *device)
 	if (memcmp(manifest.device_id, device->id, sizeof(device->id)) != 0)
 		return -EUCLEAN;
 	device->hot_ref = manifest.hot;
-	device->deltas = calloc((size_t)manifest.delta_count + 1, sizeof(struct delta *));
+	device->deltas =
+		calloc((size_t)manifest.delta_count + 1, sizeof(struct sz_manifest_delta *));
 	if (device->deltas == NULL)
 		return -ENOMEM;
 	result = hot_load(device);
@@ -315,15 +316,15 @@ int sz_manifest_write(struct batch *batch, struct sz_device *device, struct devi
 				(struct sz_manifest_shard){ i, seal->shards[i] };
 	}
 	if (seal->delta != NULL && result == 0) {
-		result = list_write(batch, device, &seal->delta->info);
-		deltas[manifest.delta_count++] = seal->delta->info;
+		result = list_write(batch, device, seal->delta);
+		deltas[manifest.delta_count++] = *seal->delta;
 	}
 	if (seal->merged != NULL && result == 0) {
-		result = list_write(batch, device, &seal->merged->info);
-		deltas[manifest.delta_count++] = seal->merged->info;
+		result = list_write(batch, device, seal->merged);
+		deltas[manifest.delta_count++] = *seal->merged;
 	}
 	for (uint32_t i = seal->merged_count; i < device->delta_count; i++)
-		deltas[manifest.delta_count++] = device->deltas[i]->info;
+		deltas[manifest.delta_count++] = *device->deltas[i];
 	for (uint32_t i = 0; i < manifest.delta_count; i++) {
 		seal->object_count++;
 		seal->stored_bytes += deltas[i].stored_bytes;

@@ -113,7 +113,7 @@ bool sz_map_has_entries(const struct sz_device *device, uint64_t sector, uint64_
 	    (device->sealing != NULL && overlay_has(&device->sealing->overlay, sector, count)))
 		return true;
 	for (uint32_t i = 0; i < device->delta_count; i++) {
-		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		const struct sz_manifest_delta *delta = device->deltas[i];
 		const struct sz_run *run = sz_runs_find(delta->runs, delta->run_count, sector);
 
 		if (run != NULL && run->sector < sector + count)
@@ -157,7 +157,7 @@ bool sz_deltas_find(const struct sz_device *device, uint32_t end, uint64_t folde
 		    uint64_t sector, uint32_t *count, struct piece *piece)
 {
 	for (uint32_t i = 0; i < end; i++) {
-		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		const struct sz_manifest_delta *delta = device->deltas[i];
 		const struct sz_run *run;
 
 		if (delta->generation <= folded_to)

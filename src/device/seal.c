@@ -120,7 +120,7 @@ static int root_write(struct sz_store *store, const struct device_seal *seals)
 		to->object_count =
 			seals[i].is_changed ? seals[i].object_count : device->object_count;
 		if (seals[i].delta != NULL)
-			root.changed_sectors += seals[i].delta->info.sector_count;
+			root.changed_sectors += seals[i].delta->sector_count;
 	}
 	return sz_root_write(store, &root);
 }
@@ -135,7 +135,7 @@ static void deltas_replace(struct sz_device *device, struct device_seal *seal)
 	for (uint32_t i = 0; i < seal->merged_count; i++)
 		sz_delta_free(&device->deltas[i]);
 	memmove(device->deltas + kept, device->deltas + seal->merged_count,
-		(device->delta_count - seal->merged_count) * sizeof(struct delta *));
+		(device->delta_count - seal->merged_count) * sizeof(struct sz_manifest_delta *));
 	if (kept == 1)
 		device->deltas[0] = TAKE(seal->merged);
 	device->delta_count -= seal->merged_count - kept;
@@ -173,7 +173,7 @@ static void device_publish(struct sz_device *device, struct device_seal *seal,
 	deltas_replace(device, seal);
 	if (seal->delta != NULL) {
 		memmove(device->deltas + 1, device->deltas,
-			device->delta_count * sizeof(struct delta *));
+			device->delta_count * sizeof(struct sz_manifest_delta *));
 		device->deltas[0] = TAKE(seal->delta);
 		device->delta_count++;
 	}
@@ -188,8 +188,8 @@ static int deltas_grow(struct sz_device *device)
 {
 	MUTEX_SCOPE(&device->log_lock);
 	WRITE_SCOPE(&device->map_lock);
-	struct delta **grown =
-		realloc(device->deltas, (device->delta_count + 1) * sizeof(struct delta *));
+	struct sz_manifest_delta **grown = realloc(
+		device->deltas, (device->delta_count + 1) * sizeof(struct sz_manifest_delta *));
 
 	if (grown == NULL)
 		return -ENOMEM;

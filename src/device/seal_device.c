@@ -146,7 +146,7 @@ static bool has_below(const struct sz_device *device, const struct device_seal *
 		if (seal->rows[i].band == band)
 			return true;
 	for (uint32_t i = 0; i < device->delta_count; i++) {
-		const struct sz_manifest_delta *delta = &device->deltas[i]->info;
+		const struct sz_manifest_delta *delta = device->deltas[i];
 		const struct sz_run *run = sz_runs_find(delta->runs, delta->run_count, sector);
 
 		if (run != NULL && run->sector < sector + count)
@@ -211,7 +211,7 @@ static int delta_write(struct batch *batch, struct sz_device *device, struct dev
 {
 	struct epoch *epoch = device->sealing;
 	CLEANUP(sz_builder_fini) struct builder builder = { 0 };
-	CLEANUP(sz_delta_free) struct delta *delta = NULL;
+	CLEANUP(sz_delta_free) struct sz_manifest_delta *delta = NULL;
 	int result;
 
 	if (sz_overlay_find(&epoch->overlay, 0) == NULL)
@@ -228,7 +228,7 @@ static int delta_write(struct batch *batch, struct sz_device *device, struct dev
 		sz_batch_drop(batch, builder.file);
 		return 0;
 	}
-	result = sz_builder_end_delta(&builder, epoch->number, &delta->info);
+	result = sz_builder_end_delta(&builder, epoch->number, delta);
 	if (result == 0)
 		seal->delta = TAKE(delta);
 	return result;

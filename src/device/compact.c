@@ -152,18 +152,24 @@ static uint32_t level_of(const struct sz_manifest_delta *delta)
 	return level;
 }
 
-/* How many of the newest deltas are to be merged; 0: none. */
+/*
+ * How many of the newest deltas are to be merged; 0: none. Those that are no larger than a level are
+ * merged when FAN_IN of them are behind all that a lower level takes: so a large one is not
+ * written anew for the sake of small ones, and no level keeps more than FAN_IN - 1.
+ */
 static uint32_t minor_count(const struct sz_device *device)
 {
+	uint32_t below = 0;
 	uint32_t best = 0;
 
 	for (uint32_t level = 0; level < LEVELS; level++) {
-		uint32_t count = 0;
+		uint32_t count = below;
 
 		while (count < device->delta_count && level_of(device->deltas[count]) <= level)
 			count++;
-		if (count >= FAN_IN)
+		if (count - below >= FAN_IN)
 			best = count;
+		below = count;
 	}
 	return best;
 }

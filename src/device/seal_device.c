@@ -262,7 +262,10 @@ static bool has_new_rows(struct sz_device *device)
 	return false;
 }
 
-/* For lack of space nothing is compacted: the seal matters more. */
+/*
+ * A compaction that nobody asked for may fail, for lack of space or of an input that cannot be read now:
+ * the seal matters more.
+ */
 static int compact(struct batch *batch, struct sz_device *device, bool all,
 		   struct device_seal *seal)
 {
@@ -270,15 +273,15 @@ static int compact(struct batch *batch, struct sz_device *device, bool all,
 	size_t row_count = seal->row_count;
 	int result = sz_compact(&own, device, all, seal);
 
-	if (result == -ENOSPC || result == -EDQUOT) {
-		seal->row_count = row_count;
-		seal->merged_count = 0;
-		sz_delta_free(&seal->merged);
-		sz_batch_abandon(&own);
+	if (result == 0) {
+		sz_batch_join(batch, &own);
 		return 0;
 	}
-	sz_batch_join(batch, &own);
-	return result;
+	seal->row_count = row_count;
+	seal->merged_count = 0;
+	sz_delta_free(&seal->merged);
+	sz_batch_abandon(&own);
+	return all ? result : 0;
 }
 
 int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,

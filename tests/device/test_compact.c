@@ -203,6 +203,107 @@ static void test_a_missing_device_keeps_what_it_has(void **state)
 	harness_fini(&harness);
 }
 
+/* The largest delta on the disks: its file, by its name. */
+static struct object largest_delta(struct harness *harness)
+{
+	struct object largest = { 0 };
+	struct objects objects;
+
+	objects_list(harness, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		if (objects.list[i].kind == SZ_KIND_DELTA &&
+		    objects.list[i].size_bytes > largest.size_bytes)
+			largest = objects.list[i];
+	objects_free(&objects);
+	return largest;
+}
+
+/* Small deltas come on top of a large one, and are merged again and again: it stays as it is. */
+static void test_merges_let_a_large_delta_be(void **state)
+{
+	static const struct shape wide = { .devices = 1, .sectors = 4096, .band_sectors = 256 };
+	struct harness harness;
+	struct object before;
+	struct object after;
+
+	(void)state;
+	harness_init(&harness, &wide, 1);
+	harness_open_clean(&harness);
+	for (uint64_t sector = 256; sector < 3840; sector += 512)
+		OK(harness_write(&harness, 0, sector, 512));
+	OK(harness_seal(&harness));
+	for (uint64_t sector = 256; sector < 1792; sector += 512)
+		OK(harness_write(&harness, 0, sector, 512));
+	OK(harness_seal(&harness));
+	before = largest_delta(&harness);
+	assert_true(before.size_bytes > 1536 * SZ_SECTOR_BYTES);
+	for (unsigned int round = 0; round < 40; round++) {
+		OK(harness_write(&harness, 0, 300 + 30 * round, 3));
+		OK(harness_seal(&harness));
+	}
+	after = largest_delta(&harness);
+	assert_string_equal(before.name, after.name);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* A seal whose next merge is due, on a device with bands and deltas. */
+static void merge_prepare(struct harness *harness)
+{
+	harness_init(harness, &shape, 1);
+	harness_open_clean(harness);
+	OK(harness_write(harness, 1, 256, 512));
+	for (unsigned int round = 0; round < 12; round++) {
+		OK(harness_seal(harness));
+		OK(harness_write(harness, 1, 300 + 5 * round, 4));
+	}
+	reopen(harness); /* nothing is open: what is merged has to be opened */
+	OK(harness_write(harness, 1, 400, 4));
+}
+
+static void give(struct harness *harness, uint64_t free_bytes)
+{
+	for (uint32_t i = 0; i < shape.devices; i++) {
+		uint64_t left;
+		uint64_t total;
+
+		OK(sz_backend_space(harness->disks[i], &left, &total));
+		sz_memory_limit(harness->disks[i], total - left + free_bytes);
+	}
+}
+
+/* What cannot be read now, or has no space, holds no seal up; who asked for a compaction is told. */
+static void test_a_compaction_that_fails(void **state)
+{
+	struct harness harness;
+	struct sz_store_info before;
+	struct sz_store_info after;
+
+	(void)state;
+	merge_prepare(&harness);
+	sz_store_info(harness.store, &before);
+	harness.plan = (struct sz_fault_plan){
+		.mask = SZ_OP_OPEN, .fail_at = 1, .fail_from = true, .error = -EIO
+	};
+	OK(harness_seal(&harness));
+	assert_true(harness.plan.count > 0);
+	sz_store_info(harness.store, &after);
+	assert_int_equal(after.generation, before.generation + 1);
+	assert_int_equal(harness_compact(&harness), -EIO);
+	harness.plan = (struct sz_fault_plan){ 0 };
+	harness_check(&harness);
+	give(&harness, UINT64_C(400000));
+	assert_int_equal(harness_compact(&harness), -ENOSPC);
+	give(&harness, UINT64_C(1) << 30);
+	OK(harness_compact(&harness));
+	harness_check(&harness);
+	reopen(&harness);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -211,6 +312,8 @@ int main(void)
 		cmocka_unit_test(test_trimmed_space_comes_back),
 		cmocka_unit_test(test_damage_is_carried),
 		cmocka_unit_test(test_a_missing_device_keeps_what_it_has),
+		cmocka_unit_test(test_merges_let_a_large_delta_be),
+		cmocka_unit_test(test_a_compaction_that_fails),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

@@ -162,6 +162,16 @@ int sz_blob_read(struct sz_store *store, const struct sz_ref *ref, struct sz_hea
 	return blob_read(&wish);
 }
 
+int sz_blob_look(struct sz_store *store, const struct sz_ref *ref, struct sz_header *header_out,
+		 struct sz_bytes *payload_out)
+{
+	struct blob_wish wish = { store, &ref->id, ref->digest, header_out, payload_out, { 0 } };
+	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+	const char *text;
+
+	return sz_object_open_any(store, &ref->id, blob_check, &wish, &file, &text);
+}
+
 int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,
 		    struct sz_bytes *payload_out, uint8_t digest_out[SZ_DIGEST_BYTES])
 {

@@ -235,6 +235,18 @@ struct location *sz_catalog_find(struct sz_store *store, const struct sz_id *id)
 	return copies;
 }
 
+bool sz_catalog_has(struct sz_store *store, const struct sz_id *id, uint64_t size_bytes)
+{
+	MUTEX_SCOPE(&store->catalog.lock);
+	const struct catalog_entry *entry = entry_find(&store->catalog, id);
+
+	for (const struct location *at = entry == NULL ? NULL : entry->locations; at != NULL;
+	     at = at->next)
+		if (size_bytes == 0 || at->size_bytes == size_bytes)
+			return true;
+	return false;
+}
+
 /* The id in a file's header, if it is one of ours. */
 static bool stranger_identify(const struct sz_store *store, const struct location *location,
 			      struct sz_id *id_out)

@@ -120,9 +120,12 @@ void sz_collect(struct sz_store *store, struct ids *before)
 
 	if (store->has_foreign || !store->is_root_everywhere || sz_generation_ids(store, &now) != 0)
 		return;
-	for (size_t i = 0; i < store->superseded.count; i++)
-		if (is_root(&store->superseded.at[i]))
-			sz_object_remove(store, &store->superseded.at[i]);
+	for (size_t i = 0; i < store->superseded.count; i++) {
+		if (!is_root(&store->superseded.at[i]))
+			continue;
+		sz_object_remove(store, &store->superseded.at[i]);
+		sz_history_drop(&store->history, &store->superseded.at[i]);
+	}
 	folders_sync(store);
 	for (size_t i = 0; i < store->superseded.count; i++)
 		if (!ids_have(&now, &store->superseded.at[i]))
@@ -180,36 +183,24 @@ static int manifest_ids(struct sz_store *store, const struct sz_ref *ref, const 
 	return result;
 }
 
-/* Does the newest root descend from one of this lineage and generation? */
-static bool is_ancestor(const struct sz_store *store, const uint8_t lineage[16],
-			uint64_t generation)
+static int root_ids(struct sz_store *store, const struct generation *generation,
+		    const struct ids *now, struct ids *superseded)
 {
-	const struct sz_root *root = &store->root;
-
-	if (memcmp(root->lineage, lineage, sizeof(root->lineage)) == 0)
-		return generation < root->generation;
-	for (uint32_t i = 0; i < root->ancestor_count; i++)
-		if (memcmp(root->ancestors[i].lineage, lineage, 16) == 0)
-			return generation <= root->ancestors[i].generation;
-	return false;
-}
-
-static int root_ids(struct sz_store *store, const struct sz_id *id, const struct ids *now,
-		    struct ids *superseded)
-{
-	CLEANUP(sz_root_free) struct sz_root root = { 0 };
 	CLEANUP(sz_ids_free) struct ids ids = { 0 };
-	uint8_t digest[SZ_DIGEST_BYTES];
-	int result = sz_root_read(store, id, &root, digest);
+	const struct generation *newest = sz_history_find(&store->history, store->root_digest);
+	struct sz_ancestor identity;
+	int result;
 
-	if (result != 0 || !is_ancestor(store, root.lineage, root.generation)) {
+	sz_generation_identity(generation, &identity);
+	if (!sz_history_is_ancestor(&store->history, &identity, newest)) {
 		store->has_foreign = true;
 		return 0;
 	}
-	result = id_add(superseded, id);
-	for (uint32_t i = 0; i < root.device_count && result == 0; i++)
-		if (!ids_have(now, &root.devices[i].manifest.id))
-			result = manifest_ids(store, &root.devices[i].manifest, now, &ids);
+	result = id_add(superseded, &generation->id);
+	for (uint32_t i = 0; i < generation->root.device_count && result == 0; i++)
+		if (!ids_have(now, &generation->root.devices[i].manifest.id))
+			result = manifest_ids(store, &generation->root.devices[i].manifest, now,
+					      &ids);
 	for (size_t i = 0; i < ids.count && result == 0; i++)
 		if (!ids_have(now, &ids.at[i]))
 			result = id_add(superseded, &ids.at[i]);
@@ -218,16 +209,13 @@ static int root_ids(struct sz_store *store, const struct sz_id *id, const struct
 
 int sz_collect_ancestors(struct sz_store *store)
 {
-	CLEANUP_FREE struct sz_id *roots = NULL;
 	CLEANUP(sz_ids_free) struct ids now = { 0 };
-	size_t count = 0;
-	int result = sz_catalog_ids(store, SZ_KIND_ROOT, &roots, &count);
+	int result = sz_generation_ids(store, &now);
 
-	if (result == 0)
-		result = sz_generation_ids(store, &now);
-	for (size_t i = 0; i < count && result == 0; i++)
-		if (memcmp(&roots[i], &store->root_id, sizeof(roots[i])) != 0)
-			result = root_ids(store, &roots[i], &now, &store->superseded);
+	store->has_foreign = store->history.lost_count > 0;
+	for (size_t i = 0; i < store->history.count && result == 0; i++)
+		if (memcmp(&store->history.at[i]->id, &store->root_id, sizeof(store->root_id)) != 0)
+			result = root_ids(store, store->history.at[i], &now, &store->superseded);
 	return result;
 }
 
@@ -250,8 +238,9 @@ static int log_check(void *context, struct sz_file *file, uint64_t size_bytes)
 	if (result != 0)
 		return result;
 	if (done == sizeof(page) && sz_header_decode(log->store->keys, page, header) == 0)
-		log->is_foreign = memcmp(header->lineage, log->store->root.lineage, 16) != 0 &&
-				  !is_ancestor(log->store, header->lineage, 0);
+		log->is_foreign = !sz_history_has_lineage(
+			&log->store->history, header->lineage,
+			sz_history_find(&log->store->history, log->store->root_digest));
 	return 0;
 }
 

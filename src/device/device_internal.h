@@ -35,16 +35,18 @@
 #define IO_SECTORS     256U /* sectors in one call of the host, 1 MiB */
 #define OBJECTS_MAX                                                                                \
 	256U /* open sealed objects, each a descriptor: below the usual limit of 1,024 */
-#define FOLDERS_MAX       256U         /* folders that are looked at */
-#define KEY_OBJECTS_MAX   16U          /* key objects that are tried: each costs seconds */
-#define DAMAGES_MAX       4096U        /* that are listed */
-#define EPOCH_SECTORS_MAX (1ULL << 20) /* in an overlay (4 GiB): then the epoch is sealed */
-#define SOURCES_MAX       (1U << 20)   /* live files of an epoch */
-#define TRANSIENT_TRIES   3U           /* of a read that failed in a way that may pass */
-#define TRANSIENT_WAIT_MS 20U
-#define NO_SPACE_TRIES    25U /* of a flush on a full disk: space may come back; 5 s */
-#define NO_SPACE_WAIT_MS  200U
-#define NO_DEVICE         UINT32_MAX
+#define FOLDERS_MAX          256U         /* folders that are looked at */
+#define KEY_OBJECTS_MAX      16U          /* key objects that are tried: each costs seconds */
+#define DAMAGES_MAX          4096U        /* that are listed */
+#define EPOCH_SECTORS_MAX    (1ULL << 20) /* in an overlay (4 GiB): then the epoch is sealed */
+#define SOURCES_MAX          (1U << 20)   /* live files of an epoch */
+#define ROOT_FILE_MAX        (5ULL * SZ_PAGE_BYTES) /* 64 devices and SZ_ANCESTRY_MAX ancestors */
+#define TRANSIENT_TRIES      3U /* of a read that failed in a way that may pass */
+#define TRANSIENT_WAIT_MS    20U
+#define NO_SPACE_TRIES       25U /* of a flush on a full disk: space may come back; 5 s */
+#define NO_SPACE_WAIT_MS     200U
+#define NO_DEVICE            UINT32_MAX
+#define WHOLENESS_TEXT_BYTES 160U
 
 static inline bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
 {
@@ -143,6 +145,8 @@ struct location *sz_catalog_find(struct sz_store *store, const struct sz_id *id)
 void sz_locations_free(struct location **locations);
 /* Looks into strangers (up to so many bytes long): those that are ours become known under their ids. */
 bool sz_catalog_identify(struct sz_store *store, uint64_t longest_bytes);
+/* Is there a file of this length (0: of any)? */
+bool sz_catalog_has(struct sz_store *store, const struct sz_id *id, uint64_t size_bytes);
 /* All ids of a kind, also those that are live; freed by the caller. */
 int sz_catalog_ids(struct sz_store *store, enum sz_kind kind, struct sz_id **ids_out,
 		   size_t *count_out) MUST_CHECK;
@@ -161,6 +165,9 @@ int sz_read_retried(struct sz_file *file, void *buffer, size_t length, uint64_t 
 void sz_cleanup_file(struct sz_file **file);
 /* A blob by reference, from any folder that has it whole. -EBADMSG: none has. */
 int sz_blob_read(struct sz_store *store, const struct sz_ref *ref, struct sz_header *header_out,
+		 struct sz_bytes *payload_out) MUST_CHECK;
+/* The same for a generation that is only looked at: that it cannot be read is not noted as damage. */
+int sz_blob_look(struct sz_store *store, const struct sz_ref *ref, struct sz_header *header_out,
 		 struct sz_bytes *payload_out) MUST_CHECK;
 /* The same by id alone (roots: nothing refers to the newest); digest_out: which it was. */
 int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,
@@ -312,6 +319,27 @@ struct sz_device {
 	uint64_t object_count;
 };
 
+/* A generation whose root is in the folders. */
+struct generation {
+	struct sz_id id; /* its root's */
+	uint8_t digest[SZ_DIGEST_BYTES];
+	struct sz_root root;
+	const struct generation *parent; /* NULL: not here */
+	uint64_t split_from; /* from this number on its lineage is that of several machines */
+	bool is_head;        /* no other generation descends from it */
+};
+struct lost_root { /* one that is there, and of which no copy can be read */
+	struct sz_id id;
+	uint64_t generation;
+	int error; /* -EBADMSG: none is whole; -EPROTONOSUPPORT; others may pass */
+};
+struct history {
+	struct generation **at; /* newest number first */
+	size_t count;
+	struct lost_root *lost;
+	size_t lost_count;
+};
+
 struct ids { /* a set */
 	struct sz_id *at;
 	size_t count;
@@ -352,6 +380,7 @@ struct sz_store {
 	struct sz_root root;
 	struct sz_id root_id;
 	uint8_t root_digest[SZ_DIGEST_BYTES];
+	struct history history;
 	bool is_root_everywhere; /* all folders that are here have it */
 	bool has_foreign;        /* roots of other histories: nothing is collected */
 	struct ids superseded;   /* only generations before root refer to them */
@@ -579,11 +608,67 @@ void sz_delta_free(struct sz_manifest_delta **delta);
 int sz_root_read(struct sz_store *store, const struct sz_id *id, struct sz_root *root_out,
 		 uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
 int sz_root_find(struct sz_store *store, struct sz_error *error) MUST_CHECK;
+int sz_root_copy(const struct sz_root *from, struct sz_root *to_out) MUST_CHECK;
 /* Writes the generation's root to all folders; after 0 it is the store's root. */
 int sz_root_write(struct sz_store *store, struct sz_root *root) MUST_CHECK;
 /* Completes missing copies of root and key object. */
 void sz_root_complete(struct sz_store *store);
 int sz_root_next(struct sz_store *store, uint64_t generation, struct sz_root *root_out) MUST_CHECK;
+
+/* history.c: under seal_lock, once the store is open. */
+/* Reads all roots that are in the folders; those that cannot be read are remembered as lost. */
+int sz_history_load(struct sz_store *store) MUST_CHECK;
+void sz_history_free(struct history *history);
+/* A copy of a root; its id and digest are the caller's to set. NULL: no memory. */
+struct generation *sz_generation_make(const struct sz_root *root);
+void sz_generation_free(struct generation **generation);
+int sz_history_room(struct history *history) MUST_CHECK; /* for one more: _add cannot fail then */
+void sz_history_add(struct history *history, struct generation *generation); /* takes it over */
+/* Its root was removed: pointers to it are no more. */
+void sz_history_drop(struct history *history, const struct sz_id *id);
+const struct generation *sz_history_find(const struct history *history,
+					 const uint8_t digest[SZ_DIGEST_BYTES]);
+void sz_generation_identity(const struct generation *generation, struct sz_ancestor *identity_out);
+/* Is x an ancestor of y, or y itself? False also where it cannot be told. x need not be here. */
+bool sz_history_is_ancestor(const struct history *history, const struct sz_ancestor *x,
+			    const struct generation *y);
+/* Is it the lineage of y, or of an ancestor? */
+bool sz_history_has_lineage(const struct history *history, const uint8_t lineage[16],
+			    const struct generation *y);
+
+/* survey.c: what generations refer to, and whether it is there */
+struct id_set { /* all zeros: empty */
+	struct sz_id *slots;
+	size_t capacity; /* a power of two */
+	size_t count;
+};
+int sz_id_set_add(struct id_set *set, const struct sz_id *id) MUST_CHECK; /* not the id of zeros */
+bool sz_id_set_has(const struct id_set *set, const struct sz_id *id);
+void sz_id_set_free(struct id_set *set);
+/*
+ * Adds all that a generation refers to, and its root, to the set. Index pages that the set, or except
+ * (NULL: nothing), has are not read again: what they refer to is in it too. -EBADMSG: an index page
+ * cannot be read, what it refers to is not known; the set is of no use then.
+ */
+int sz_generation_refs(struct sz_store *store, const struct generation *generation,
+		       const struct id_set *except, struct id_set *set) MUST_CHECK;
+
+enum wholeness {
+	GENERATION_COMPLETE,    /* all that it refers to is there, by name and length */
+	GENERATION_RECOVERABLE, /* nowhere are more devices hurt than redundancy covers */
+	GENERATION_INCOMPLETE,
+};
+struct survey_page;
+struct survey { /* what index pages say, for many generations: all zeros at first */
+	struct survey_page **pages; /* buckets */
+	size_t bucket_count;
+	size_t page_count;
+};
+void sz_survey_free(struct survey *survey);
+/* text_out: what is missing, one line; "" if nothing is. Errors: those that may pass. */
+int sz_generation_survey(struct sz_store *store, struct survey *survey,
+			 const struct generation *generation, enum wholeness *wholeness_out,
+			 char text_out[WHOLENESS_TEXT_BYTES]) MUST_CHECK;
 
 /* replay.c */
 /* Makes the live files of an earlier opening the sealing epoch. *found_out: there was something. */

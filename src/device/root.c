@@ -6,8 +6,6 @@
 
 #include <errno.h>
 
-/* A root's file is at most so long: 64 devices and 32 ancestors. */
-#define ROOT_FILE_MAX (5ULL * SZ_PAGE_BYTES)
 /* By how much the store's clock may advance while the store is closed, whatever the wall clock says. */
 #define CLOSED_MAX_NS (400ULL * 86400 * 1000000000)
 
@@ -18,14 +16,6 @@ static uint64_t id_generation(const struct sz_id *id)
 	uint64_t generation;
 
 	return sz_id_parse(id, &kind, &device, &generation) == 0 ? generation : 0;
-}
-
-static int newest_first(const void *a, const void *b)
-{
-	uint64_t left = id_generation(a);
-	uint64_t right = id_generation(b);
-
-	return left > right ? -1 : left < right;
 }
 
 int sz_root_read(struct sz_store *store, const struct sz_id *id, struct sz_root *root_out,
@@ -51,36 +41,64 @@ int sz_root_read(struct sz_store *store, const struct sz_id *id, struct sz_root 
 	return 0;
 }
 
+int sz_root_copy(const struct sz_root *from, struct sz_root *to_out)
+{
+	CLEANUP(sz_root_free) struct sz_root copy = *from;
+
+	copy.devices = calloc((size_t)from->device_count + 1, sizeof(*copy.devices));
+	copy.ancestors = calloc((size_t)from->ancestor_count + 1, sizeof(*copy.ancestors));
+	if (copy.devices == NULL || copy.ancestors == NULL)
+		return -ENOMEM;
+	if (from->device_count > 0)
+		memcpy(copy.devices, from->devices, from->device_count * sizeof(*copy.devices));
+	if (from->ancestor_count > 0)
+		memcpy(copy.ancestors, from->ancestors,
+		       from->ancestor_count * sizeof(*copy.ancestors));
+	*to_out = copy;
+	copy = (struct sz_root){ 0 };
+	return 0;
+}
+
+/* A root that cannot be read, and could be the newest: nothing can be said without it. */
+static int lost_check(const struct history *history, struct sz_error *error)
+{
+	uint64_t newest = history->count == 0 ? 0 : history->at[0]->root.generation;
+
+	for (size_t i = 0; i < history->lost_count; i++) {
+		const struct lost_root *lost = &history->lost[i];
+
+		if (lost->error == -EPROTONOSUPPORT)
+			return sz_fail(
+				error, lost->error,
+				"the store was written by a newer szpool: open it with that");
+		if (lost->error != -EBADMSG && lost->generation > newest)
+			return sz_fail(error, lost->error, "the root of generation %llu: %s",
+				       (unsigned long long)lost->generation,
+				       strerror(-lost->error));
+	}
+	return 0;
+}
+
 int sz_root_find(struct sz_store *store, struct sz_error *error)
 {
-	CLEANUP_FREE struct sz_id *ids = NULL;
-	size_t count = 0;
-	int result;
+	const struct history *history = &store->history;
+	int result = sz_history_load(store);
 
-	(void)sz_catalog_identify(store, ROOT_FILE_MAX); /* roots come back under any name */
-	result = sz_catalog_ids(store, SZ_KIND_ROOT, &ids, &count);
 	if (result != 0)
 		return sz_fail(error, result, "no memory");
-	if (count > 0)
-		qsort(ids, count, sizeof(*ids), newest_first);
-	for (size_t i = 0; i < count; i++) {
-		result = sz_root_read(store, &ids[i], &store->root, store->root_digest);
-		if (result == 0) {
-			store->root_id = ids[i];
-			return 0;
-		}
-		if (result == -EPROTONOSUPPORT)
-			return sz_fail(
-				error, result,
-				"the store was written by a newer szpool: open it with that");
-		if (result != -EBADMSG)
-			return sz_fail(error, result, "the root of generation %llu: %s",
-				       (unsigned long long)id_generation(&ids[i]),
-				       strerror(-result));
-	}
-	return sz_fail(error, -EBADMSG,
-		       count == 0 ? "no root is left: copy one device's folder anew from a host"
-				  : "no root is whole: copy one device's folder anew from a host");
+	result = lost_check(history, error);
+	if (result != 0)
+		return result;
+	if (history->count == 0)
+		return sz_fail(
+			error, -EBADMSG,
+			history->lost_count == 0
+				? "no root is left: copy one device's folder anew from a host"
+				: "no root is whole: copy one device's folder anew from a host");
+	store->root_id = history->at[0]->id;
+	memcpy(store->root_digest, history->at[0]->digest, sizeof(store->root_digest));
+	result = sz_root_copy(&history->at[0]->root, &store->root);
+	return result == 0 ? 0 : sz_fail(error, result, "no memory");
 }
 
 /* The store's own clock: it never goes back, and a wall clock that jumps moves it little. */
@@ -178,10 +196,11 @@ int sz_root_write(struct sz_store *store, struct sz_root *root)
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
 	CLEANUP_BYTES struct sz_bytes file = { 0 };
 	uint8_t digest[SZ_DIGEST_BYTES];
+	CLEANUP(sz_generation_free) struct generation *generation = sz_generation_make(root);
 	bool is_committed = false;
 	int result = sz_root_encode(root, &payload);
 
-	if (header == NULL)
+	if (header == NULL || generation == NULL || sz_history_room(&store->history) != 0)
 		return -ENOMEM;
 	sz_header_init(store, NULL, SZ_KIND_ROOT, root->generation, header);
 	if (result == 0)
@@ -206,6 +225,9 @@ int sz_root_write(struct sz_store *store, struct sz_root *root)
 	if (!is_committed)
 		return result != 0 ? result : -EIO;
 	store->is_root_everywhere = result == 0;
+	generation->id = header->id;
+	memcpy(generation->digest, digest, sizeof(digest));
+	sz_history_add(&store->history, TAKE(generation));
 	{
 		MUTEX_SCOPE(&store->begin_lock);
 

@@ -131,6 +131,7 @@ void sz_store_free(struct sz_store *store)
 		sz_backend_close(store->folders[i].backend);
 	sz_lock_release(store);
 	sz_root_free(&store->root);
+	sz_history_free(&store->history);
 	sz_ids_free(&store->superseded);
 	free(store->damages);
 	free(store->path);

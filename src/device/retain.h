@@ -1,0 +1,87 @@
+/*
+ * retain: which generations are kept. Pure: no I/O, no clock, no memory of its own.
+ *
+ * The *ladder* keeps, for every age x from LADDER_AGE_MIN to LADDER_AGE_MAX, a complete generation whose age
+ * is between x and 2x, if there ever was one. So a copy that takes that long holds a complete generation
+ * that is at most about x older than its beginning. What a user wishes for, and who is reading, comes on top.
+ *
+ * Ages are by the store's own clock, which no wall clock moves. Days and months are by the wall clock, as
+ * people mean them, but counted in the order of the generations: one that a wrong clock put into another
+ * year counts once, and not for ever.
+ */
+#ifndef SZ_DEVICE_RETAIN_H
+#define SZ_DEVICE_RETAIN_H
+
+#include "base/base.h"
+
+#define SZ_SECOND_NS         1000000000ULL
+#define SZ_MINUTE_NS         (60 * SZ_SECOND_NS)
+#define SZ_HOUR_NS           (60 * SZ_MINUTE_NS)
+#define SZ_DAY_NS            (24 * SZ_HOUR_NS)
+
+/* The ladder's rungs: below the first a copy is as good as instant. */
+#define SZ_LADDER_AGE_MIN_NS (15 * SZ_MINUTE_NS)
+#define SZ_LADDER_AGE_MAX_NS (14 * SZ_DAY_NS)
+/* All of the last two hours are kept … */
+#define SZ_LADDER_RECENT_NS  (2 * SZ_HOUR_NS)
+/* … unless they come faster than one a minute: of any three within two minutes, the middle one goes. */
+#define SZ_LADDER_DENSE_NS   (2 * SZ_MINUTE_NS)
+/* How long a copy may take that the ladder promises to be whole: half of what it reaches. */
+#define SZ_COPY_MAX_NS       (7 * SZ_DAY_NS)
+
+/* What a user wishes for on top of the ladder. */
+struct sz_retain_policy {
+	uint32_t last;   /* so many of the newest */
+	uint32_t hourly; /* the newest one of each of so many hours (days, …) that have one */
+	uint32_t daily;
+	uint32_t weekly;
+	uint32_t monthly;
+	uint32_t
+		budget_percent; /* of the store: what only history may take; if budget_bytes is 0 */
+	uint64_t budget_bytes;
+};
+
+/* Why a generation is kept. */
+enum sz_retain_reason {
+	SZ_RETAIN_NEWEST = 1 << 0, /* the newest of all, and the newest complete one */
+	SZ_RETAIN_HELD = 1 << 1,
+	SZ_RETAIN_RUNG = 1 << 2, /* of the ladder */
+	SZ_RETAIN_LAST = 1 << 3,
+	SZ_RETAIN_HOURLY = 1 << 4,
+	SZ_RETAIN_DAILY = 1 << 5,
+	SZ_RETAIN_WEEKLY = 1 << 6,
+	SZ_RETAIN_MONTHLY = 1 << 7,
+};
+/* These are kept whatever it costs. */
+#define SZ_RETAIN_ALWAYS (SZ_RETAIN_NEWEST | SZ_RETAIN_HELD)
+
+struct sz_retained {
+	uint64_t store_time_ns; /* ascends */
+	uint64_t wall_time_ns;
+	bool is_complete;
+	bool is_held;         /* the live epoch stands on it, or somebody reads it */
+	uint64_t ends_bytes;  /* of the objects that no newer kept generation refers to */
+	unsigned int reasons; /* out: 0: it may go */
+};
+
+/*
+ * Chooses among generations, oldest first. What may go now is never missed later: of what one call lets go
+ * nothing is needed for a rung of any later instant.
+ */
+void sz_retain_choose(struct sz_retained *generations, size_t count,
+		      const struct sz_retain_policy *policy, uint64_t now_ns);
+
+/*
+ * Takes the reasons of the oldest away until what only history refers to is at most budget_bytes.
+ * Returns what it is then. ends_bytes must be those among the kept ones.
+ */
+uint64_t sz_retain_fit(struct sz_retained *generations, size_t count, uint64_t budget_bytes);
+
+/*
+ * How long a copy may take that begins now and still end with a complete generation, if the store goes on to
+ * change as it did since the oldest kept generation.
+ */
+uint64_t sz_retain_copy_ns(const struct sz_retained *generations, size_t count,
+			   uint64_t budget_bytes, uint64_t now_ns);
+
+#endif

@@ -124,10 +124,13 @@ uint64_t sz_cursor_le(struct sz_cursor *cursor, size_t width); /* 0 once failed 
 uint64_t sz_cursor_varint(struct sz_cursor *cursor);
 const uint8_t *sz_cursor_take(struct sz_cursor *cursor, size_t length); /* NULL once failed */
 
-/* Monotonic and wall clock, nanoseconds. */
+/* Nanoseconds: monotonic; the same, but running while the machine sleeps; the time of day. */
 uint64_t sz_clock_ns(void);
+uint64_t sz_boot_ns(void);
 uint64_t sz_wall_ns(void);
 void sz_sleep_ms(unsigned int ms); /* a signal may end it earlier */
+/* For tests: moves the boot and the wall clock of this process. */
+void sz_clock_shift(int64_t boot_ns, int64_t wall_ns);
 
 /* Lower-case hex of length bytes; text has 2 * length + 1 bytes. Decoding: -EINVAL if not hex. */
 void sz_hex_encode(const uint8_t *data, size_t length, char *text);

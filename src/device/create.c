@@ -66,6 +66,7 @@ static int store_init(struct sz_store *store, const struct sz_store_create *opti
 		options->band_sectors != 0 ? options->band_sectors : band_sectors_default(options);
 	store->epoch = 1;
 	atomic_store(&store->sequence, 1);
+	sz_time_start(store);
 	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
 		struct sz_device *device = &store->devices[i];
 

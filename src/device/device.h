@@ -108,6 +108,8 @@ struct sz_store_info {
 	uint64_t generation;     /* the newest sealed one */
 	char code[40];           /* its root code, for people */
 	uint64_t sealed_wall_ns; /* when it was sealed, by the wall clock then */
+	uint64_t
+		sealed_store_ns; /* the same by the store's own clock, which began with the store */
 	uint64_t virtual_bytes;  /* sum of the devices */
 	uint64_t stored_bytes;   /* sum of the files' lengths, live ones too */
 	uint64_t object_count;

@@ -371,6 +371,10 @@ struct sz_store {
 	pthread_rwlock_t gate;
 	pthread_mutex_t begin_lock;
 	atomic_uint_fast64_t sequence; /* the next to be given */
+	/* the store's own time when it was opened, and the machine's; see clock.c */
+	uint64_t opened_time_ns;
+	uint64_t opened_boot_ns;
+
 	atomic_bool has_begun; /* the live epoch has its logs; changes under begin_lock or gate */
 	/* guarded by seal_lock; root also by begin_lock */
 	uint64_t epoch; /* the live one's number; changes under gate */
@@ -669,6 +673,10 @@ void sz_survey_free(struct survey *survey);
 int sz_generation_survey(struct sz_store *store, struct survey *survey,
 			 const struct generation *generation, enum wholeness *wholeness_out,
 			 char text_out[WHOLENESS_TEXT_BYTES]) MUST_CHECK;
+
+/* clock.c: the store's own time. _start: once, when the newest root is known. _now: under seal_lock */
+void sz_time_start(struct sz_store *store);
+uint64_t sz_time_now(const struct sz_store *store);
 
 /* replay.c */
 /* Makes the live files of an earlier opening the sealing epoch. *found_out: there was something. */

@@ -6,9 +6,6 @@
 
 #include <errno.h>
 
-/* By how much the store's clock may advance while the store is closed, whatever the wall clock says. */
-#define CLOSED_MAX_NS (400ULL * 86400 * 1000000000)
-
 static uint64_t id_generation(const struct sz_id *id)
 {
 	enum sz_kind kind;
@@ -101,19 +98,6 @@ int sz_root_find(struct sz_store *store, struct sz_error *error)
 	return result == 0 ? 0 : sz_fail(error, result, "no memory");
 }
 
-/* The store's own clock: it never goes back, and a wall clock that jumps moves it little. */
-static uint64_t store_time(const struct sz_store *store)
-{
-	uint64_t wall = sz_wall_ns();
-	uint64_t closed = 0;
-
-	if (store->root.generation != 0 && wall > store->root.wall_time_ns)
-		closed = wall - store->root.wall_time_ns;
-	if (closed > CLOSED_MAX_NS)
-		closed = CLOSED_MAX_NS;
-	return store->root.store_time_ns + closed + 1;
-}
-
 static int ancestors_next(const struct sz_store *store, struct sz_root *root)
 {
 	const struct sz_root *old = &store->root;
@@ -143,7 +127,7 @@ int sz_root_next(struct sz_store *store, uint64_t generation, struct sz_root *ro
 	struct sz_root root = {
 		.format_version = SZ_FORMAT_VERSION,
 		.generation = generation,
-		.store_time_ns = store_time(store),
+		.store_time_ns = sz_time_now(store),
 		.wall_time_ns = sz_wall_ns(),
 		.next_sequence = atomic_load(&store->sequence),
 		.band_sectors = store->band_sectors,

@@ -166,6 +166,7 @@ static int devices_from_root(struct sz_store *store, struct sz_error *error)
 	store->parity = root->parity;
 	store->epoch = root->generation + 1;
 	atomic_store(&store->sequence, root->next_sequence);
+	sz_time_start(store);
 	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
 		struct sz_device *device = &store->devices[i];
 		const struct sz_root_device *from = &root->devices[i];
@@ -373,6 +374,7 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 		.format_version = store->root.format_version,
 		.generation = store->root.generation,
 		.sealed_wall_ns = store->root.wall_time_ns,
+		.sealed_store_ns = store->root.store_time_ns,
 		.host_free_bytes = UINT64_MAX,
 		.recovered = store->recovered,
 	};

@@ -98,7 +98,14 @@ void sz_file_close(struct sz_file *); /* NULL is allowed */
 int sz_folder_open(const char *path, bool read_only, struct sz_backend **backend_out) MUST_CHECK;
 
 /*
- * The memory backend, for tests. It keeps, besides what a reader sees, what a power cut would leave:
+ * The volatile backend: reads from inner (which it owns from then on), and keeps in memory whatever is
+ * changed, until it is closed. limit_bytes: of memory for that; then -ENOSPC, and what _space says.
+ */
+int sz_volatile_open(struct sz_backend *inner, uint64_t limit_bytes,
+		     struct sz_backend **backend_out) MUST_CHECK;
+
+/*
+ * The memory backend, for tests and for what is not to last. It keeps, besides what a reader sees, what a power cut would leave:
  * content after the last _file_sync and names after the last _sync_folder are not durable.
  * sz_memory_crash makes a new backend that holds the durable part and a choice of the rest:
  */

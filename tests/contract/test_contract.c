@@ -1,6 +1,6 @@
 /*
  * What every backend promises (store/store.h), one case for each promise.
- * Usage: test_contract folder|memory|fault
+ * Usage: test_contract folder|memory|fault|volatile
  */
 #include "contract.h"
 
@@ -30,6 +30,9 @@ static int set_up(void **state)
 	} else if (strcmp(kind, "memory") == 0) {
 		OK(sz_memory_open("memory 0", &fixture->backend));
 		assert_string_equal(fixture->backend->label, "memory 0");
+	} else if (strcmp(kind, "volatile") == 0) {
+		OK(sz_memory_open("memory 0", &inner));
+		OK(sz_volatile_open(inner, UINT64_C(1) << 30, &fixture->backend));
 	} else {
 		assert_string_equal(kind, "fault");
 		fixture->plan.mask = ~0U; /* counts everything, fails nothing */

@@ -49,7 +49,7 @@ static int pending_rename(struct sz_store *store, struct pending *pending)
 	sz_name_encode(store->keys, &pending->id, name);
 	result = sz_backend_rename(store->folders[pending->folder].backend, name, name);
 	if (result == 0)
-		sz_catalog_sealed(store, &pending->id, pending->folder);
+		sz_catalog_sealed(store, &pending->id, pending->folder, pending->file);
 	return result;
 }
 

@@ -118,6 +118,22 @@ static struct object *cache_hold(struct sz_store *store, const struct sz_ref *re
 	return object;
 }
 
+void sz_object_forget(struct sz_store *store, const struct sz_id *id)
+{
+	struct cache *cache = &store->cache;
+	MUTEX_SCOPE(&cache->lock);
+
+	for (struct object *object = cache->newest; object != NULL;) {
+		struct object *older = object->older;
+
+		if (object->references == 0 && memcmp(&object->ref.id, id, sizeof(*id)) == 0) {
+			list_remove(cache, object);
+			object_free(store, object);
+		}
+		object = older;
+	}
+}
+
 void sz_object_put(struct sz_store *store, struct object **object)
 {
 	MUTEX_SCOPE(&store->cache.lock);

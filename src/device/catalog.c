@@ -184,16 +184,23 @@ int sz_catalog_add(struct sz_store *store, const struct sz_id *id, uint32_t fold
 	return location == NULL ? -ENOMEM : entry_add(&store->catalog, id, location);
 }
 
-void sz_catalog_sealed(struct sz_store *store, const struct sz_id *id, uint32_t folder)
+void sz_catalog_sealed(struct sz_store *store, const struct sz_id *id, uint32_t folder,
+		       struct sz_file *file)
 {
+	uint64_t size_bytes = 0;
+	uint64_t inode;
+	int result = sz_file_stat(file, &size_bytes, &inode);
 	MUTEX_SCOPE(&store->catalog.lock);
 	struct catalog_entry *entry = entry_find(&store->catalog, id);
 
 	if (entry == NULL)
 		return;
-	for (struct location *at = entry->locations; at != NULL; at = at->next)
-		if (at->folder == folder)
-			at->part = SZ_SEALED;
+	for (struct location *at = entry->locations; at != NULL; at = at->next) {
+		if (at->folder != folder)
+			continue;
+		at->part = SZ_SEALED;
+		at->size_bytes = result == 0 ? size_bytes : 0;
+	}
 }
 
 void sz_catalog_drop(struct sz_store *store, const struct sz_id *id, uint32_t folder,

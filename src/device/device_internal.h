@@ -136,8 +136,9 @@ void sz_catalog_fini(struct catalog *catalog);
 int sz_catalog_load(struct sz_store *store) MUST_CHECK;
 int sz_catalog_add(struct sz_store *store, const struct sz_id *id, uint32_t folder,
 		   enum sz_part part, uint64_t size_bytes) MUST_CHECK;
-/* What was live in a folder is sealed from now on. */
-void sz_catalog_sealed(struct sz_store *store, const struct sz_id *id, uint32_t folder);
+/* What was live in a folder is sealed from now on, as long as it is. */
+void sz_catalog_sealed(struct sz_store *store, const struct sz_id *id, uint32_t folder,
+		       struct sz_file *file);
 void sz_catalog_drop(struct sz_store *store, const struct sz_id *id, uint32_t folder,
 		     enum sz_part part);
 /* A copy of the id's locations, to be freed by _locations_free; NULL: none (or no memory). */
@@ -187,6 +188,8 @@ void sz_cache_fini(struct sz_store *store);
 int sz_object_get(struct sz_store *store, const struct sz_device *device, const struct sz_ref *ref,
 		  struct object **object_out) MUST_CHECK;
 void sz_object_put(struct sz_store *store, struct object **object);
+/* Its file was removed: a host gives space back only when nobody has it open. */
+void sz_object_forget(struct sz_store *store, const struct sz_id *id);
 /* What the object says of sectors from sector on: a run of one state, consecutive slots if DATA. */
 struct object_run {
 	uint64_t sector;

@@ -151,7 +151,7 @@ static void finished_rename(struct sz_device *device, struct epoch *epoch)
 		sz_name_encode(store->keys, &source->id, name);
 		if (sz_backend_rename(store->folders[source->folder].backend, name, name) != 0)
 			continue; /* the seal tries again, and tells */
-		sz_catalog_sealed(store, &source->id, source->folder);
+		sz_catalog_sealed(store, &source->id, source->folder, source->file);
 		sz_source_drop(&epoch->sources[i]);
 	}
 }

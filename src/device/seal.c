@@ -88,7 +88,7 @@ static int finished_settle(struct sz_device *device)
 			result = 0;
 		if (result != 0)
 			return result;
-		sz_catalog_sealed(store, &source->id, source->folder);
+		sz_catalog_sealed(store, &source->id, source->folder, source->file);
 		sz_source_drop(&epoch->sources[i]);
 	}
 	return result != 0 ? result : sz_backend_sync_folder(backend, SZ_SEALED);

@@ -180,6 +180,16 @@ static int fault_file_stat(struct sz_file *file, uint64_t *size_out, uint64_t *i
 	return sz_file_stat(file_of(file)->inner, size_out, inode_out);
 }
 
+static int fault_file_hold(struct sz_file *file)
+{
+	return sz_file_hold(file_of(file)->inner);
+}
+
+static int fault_file_is_held(struct sz_file *file, bool *is_held_out)
+{
+	return sz_file_is_held(file_of(file)->inner, is_held_out);
+}
+
 static void fault_file_close(struct sz_file *file)
 {
 	sz_file_close(file_of(file)->inner);
@@ -199,6 +209,8 @@ static const struct sz_backend_ops fault_ops = {
 	.file_write = fault_file_write,
 	.file_sync = fault_file_sync,
 	.file_stat = fault_file_stat,
+	.file_hold = fault_file_hold,
+	.file_is_held = fault_file_is_held,
 	.file_close = fault_file_close,
 };
 

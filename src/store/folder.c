@@ -357,6 +357,24 @@ static int folder_file_stat(struct sz_file *file, uint64_t *size_out, uint64_t *
 	return 0;
 }
 
+/* Locks of open file descriptions: several threads, and processes that came of a fork, are told apart. */
+static int folder_file_hold(struct sz_file *file)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+
+	return fcntl(file_of(file)->fd, F_OFD_SETLK, &lock) == 0 ? 0 : -errno;
+}
+
+static int folder_file_is_held(struct sz_file *file, bool *is_held_out)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(file_of(file)->fd, F_OFD_GETLK, &lock) != 0)
+		return -errno;
+	*is_held_out = lock.l_type != F_UNLCK;
+	return 0;
+}
+
 static void folder_file_close(struct sz_file *file)
 {
 	sz_cleanup_fd(&file_of(file)->fd);
@@ -376,6 +394,8 @@ static const struct sz_backend_ops folder_ops = {
 	.file_write = folder_file_write,
 	.file_sync = folder_file_sync,
 	.file_stat = folder_file_stat,
+	.file_hold = folder_file_hold,
+	.file_is_held = folder_file_is_held,
 	.file_close = folder_file_close,
 };
 

@@ -539,12 +539,32 @@ static int memory_file_stat(struct sz_file *file, uint64_t *size_out, uint64_t *
 	return 0;
 }
 
+static int memory_file_hold(struct sz_file *file)
+{
+	struct memory_file *self = file_of(file);
+	LOCKED(self->memory);
+
+	self->inode->holders += self->is_holder ? 0 : 1;
+	self->is_holder = true;
+	return 0;
+}
+
+static int memory_file_is_held(struct sz_file *file, bool *is_held_out)
+{
+	const struct memory_file *self = file_of(file);
+	LOCKED(self->memory);
+
+	*is_held_out = self->inode->holders > (self->is_holder ? 1 : 0);
+	return 0;
+}
+
 static void memory_file_close(struct sz_file *file)
 {
 	struct memory_file *self = file_of(file);
 
 	{
 		LOCKED(self->memory);
+		self->inode->holders -= self->is_holder ? 1 : 0;
 		self->memory->open_files--;
 		sz_inode_slot_set(self->memory, &self->inode, NULL);
 	}
@@ -564,6 +584,8 @@ static const struct sz_backend_ops memory_ops = {
 	.file_write = memory_file_write,
 	.file_sync = memory_file_sync,
 	.file_stat = memory_file_stat,
+	.file_hold = memory_file_hold,
+	.file_is_held = memory_file_is_held,
 	.file_close = memory_file_close,
 };
 

@@ -30,6 +30,7 @@ struct inode {
 	struct pending_write *writes; /* oldest first */
 	struct pending_write **writes_end;
 	struct inode *copy; /* during a crash only */
+	unsigned int holders;
 };
 
 /* A name of a part, now or durably taken, or changed in between. */
@@ -79,6 +80,7 @@ struct memory_file {
 	struct memory *memory;
 	struct inode *inode;
 	bool is_writable;
+	bool is_holder;
 };
 
 static inline struct memory *memory_lock(struct memory *memory)

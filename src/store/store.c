@@ -129,6 +129,16 @@ int sz_file_stat(struct sz_file *file, uint64_t *size_bytes_out, uint64_t *inode
 	return file->ops->file_stat(file, size_bytes_out, inode_out);
 }
 
+int sz_file_hold(struct sz_file *file)
+{
+	return file->ops->file_hold(file);
+}
+
+int sz_file_is_held(struct sz_file *file, bool *is_held_out)
+{
+	return file->ops->file_is_held(file, is_held_out);
+}
+
 void sz_file_close(struct sz_file *file)
 {
 	if (file != NULL)

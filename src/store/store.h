@@ -47,6 +47,8 @@ struct sz_backend_ops {
 	int (*file_write)(struct sz_file *, const void *, size_t, uint64_t offset);
 	int (*file_sync)(struct sz_file *);
 	int (*file_stat)(struct sz_file *, uint64_t *size_out, uint64_t *inode_out);
+	int (*file_hold)(struct sz_file *);
+	int (*file_is_held)(struct sz_file *, bool *is_held_out);
 	void (*file_close)(struct sz_file *);
 };
 
@@ -89,6 +91,13 @@ int sz_file_read(struct sz_file *, void *buffer, size_t length, uint64_t offset,
 int sz_file_write(struct sz_file *, const void *buffer, size_t length, uint64_t offset) MUST_CHECK;
 int sz_file_sync(struct sz_file *) MUST_CHECK; /* fdatasync: content and length */
 int sz_file_stat(struct sz_file *, uint64_t *size_bytes_out, uint64_t *inode_out) MUST_CHECK;
+/*
+ * Says to others, also in other processes, that somebody needs the file: until it is closed. Whoever means to
+ * remove a file asks with _is_held, which does not count what this sz_file holds itself. It keeps nobody from
+ * removing it: whoever holds a file looks afterwards whether it is still there by its name.
+ */
+int sz_file_hold(struct sz_file *) MUST_CHECK;
+int sz_file_is_held(struct sz_file *, bool *is_held_out) MUST_CHECK;
 void sz_file_close(struct sz_file *); /* NULL is allowed */
 
 /*

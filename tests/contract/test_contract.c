@@ -338,6 +338,47 @@ static void test_files_have_inodes_of_their_own(void **state)
 	assert_true(inodes[0] != inodes[1]);
 }
 
+static void is_held(struct sz_file *file, bool expected)
+{
+	bool is_held = !expected;
+
+	OK(sz_file_is_held(file, &is_held));
+	assert_int_equal(is_held, expected);
+}
+
+static void test_what_others_hold_is_known(void **state)
+{
+	struct sz_backend *backend = backend_of(state);
+	struct sz_file *mine;
+	struct sz_file *other;
+	struct sz_file *third;
+
+	put(backend, SZ_SEALED, "a", "x");
+	OK(sz_backend_open(backend, SZ_SEALED, "a", &mine));
+	OK(sz_backend_open(backend, SZ_SEALED, "a", &other));
+	OK(sz_backend_open(backend, SZ_SEALED, "a", &third));
+	is_held(mine, false);
+	OK(sz_file_hold(mine));
+	OK(sz_file_hold(mine));
+	is_held(mine, false);
+	is_held(other, true);
+	OK(sz_file_hold(other));
+	is_held(mine, true);
+	sz_file_close(mine);
+	is_held(other, false);
+	is_held(third, true);
+	OK(sz_backend_remove(backend, SZ_SEALED, "a"));
+	is_held(third, true);
+	sz_file_close(other);
+	is_held(third, false);
+	sz_file_close(third);
+	/* Another file of that name is another. */
+	put(backend, SZ_SEALED, "a", "x");
+	OK(sz_backend_open(backend, SZ_SEALED, "a", &mine));
+	is_held(mine, false);
+	sz_file_close(mine);
+}
+
 static void test_listing_gives_names_and_sizes(void **state)
 {
 	struct sz_backend *backend = backend_of(state);
@@ -549,6 +590,7 @@ int main(int argc, char **argv)
 		CASE(test_a_removed_name_is_free_and_an_open_file_lives_on),
 		CASE(test_a_file_opened_for_reading_cannot_be_written),
 		CASE(test_files_have_inodes_of_their_own),
+		CASE(test_what_others_hold_is_known),
 		CASE(test_listing_gives_names_and_sizes),
 		CASE(test_a_listing_ends_when_told),
 		CASE(test_what_is_listed_may_be_removed_meanwhile),

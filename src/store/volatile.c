@@ -183,6 +183,16 @@ static int volatile_file_stat(struct sz_file *file, uint64_t *size_out, uint64_t
 	return sz_file_stat(file_of(file)->inner, size_out, inode_out);
 }
 
+static int volatile_file_hold(struct sz_file *file)
+{
+	return sz_file_hold(file_of(file)->inner);
+}
+
+static int volatile_file_is_held(struct sz_file *file, bool *is_held_out)
+{
+	return sz_file_is_held(file_of(file)->inner, is_held_out);
+}
+
 static void volatile_file_close(struct sz_file *file)
 {
 	sz_file_close(file_of(file)->inner);
@@ -367,6 +377,8 @@ static const struct sz_backend_ops volatile_ops = {
 	.file_write = volatile_file_write,
 	.file_sync = volatile_file_sync,
 	.file_stat = volatile_file_stat,
+	.file_hold = volatile_file_hold,
+	.file_is_held = volatile_file_is_held,
 	.file_close = volatile_file_close,
 };
 

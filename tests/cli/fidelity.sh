@@ -106,13 +106,13 @@ EOP
 ok "a socket is left out with a warning" bash -c "'$szpool' put store socket / 2>&1 | grep -q 'a socket is not stored'"
 if is_root; then
 	mkdir -m 0777 theirs && mv store theirs/ && chown -R 65534:65534 theirs/store && chmod 0755 . && chmod 0644 passphrase
-	ok "another user gets what is his to have" as_nobody timeout 60 "$szpool" get theirs/store /tree theirs/tree
+	ok "another user gets what is his to have" run_as_nobody get theirs/store /tree theirs/tree
 	then_ok "devices are left out with a warning" grep -q 'a device, which only root may make' err
 	prints "set-user-ID bits of others' are not given" 751 stat -c %a theirs/tree/one-record
 	printf secret >unreadable && chmod 0600 unreadable
 	fails "what he may not read is left out" 1 "unreadable: left out: Permission denied" \
-		as_nobody timeout 60 "$szpool" put theirs/store unreadable passphrase /
-	prints "the rest goes on" "$(cat passphrase)" as_nobody timeout 60 "$szpool" cat theirs/store /passphrase
+		run_as_nobody put theirs/store unreadable passphrase /
+	prints "the rest goes on" "$(cat passphrase)" run_as_nobody cat theirs/store /passphrase
 else
 	skip "another user" "needs root"
 fi

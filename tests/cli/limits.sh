@@ -74,8 +74,8 @@ ok "there is room again" bash -c "head -c 50000000 large >smaller && '$szpool' p
 
 if is_root; then
 	chmod 0755 . && chmod 0644 passphrase
-	fails "no permission to a store" 1 "Permission denied" as_nobody timeout 60 "$szpool" ls store
-	fails "no permission to make one" 1 "mine: Permission denied" as_nobody timeout 60 "$szpool" create mine
+	fails "no permission to a store" 1 "Permission denied" run_as_nobody ls store
+	fails "no permission to make one" 1 "mine: Permission denied" run_as_nobody create mine
 
 	small_disk disk 300M
 	ok "create on a small disk" create disk/store

@@ -1,0 +1,35 @@
+/* A store that is open with its pool and file system, and what is in it. */
+#ifndef SZ_TESTS_CHAOS_OPENED_H
+#define SZ_TESTS_CHAOS_OPENED_H
+
+#include "fs/fs.h"
+#include "history.h"
+
+struct opened {
+	struct sz_store *store;
+	struct sz_pool *pool;
+	struct sz_fs *fs;
+	uint64_t folders[HANDS_MAX]; /* inodes */
+};
+
+/* All of these tell what went wrong, and end the program, unless they return something else. */
+void die(const char *format, ...) PRINTF_LIKE(1, 2) __attribute__((noreturn));
+
+/* The passphrase is the first line of the file that SZPOOL_PASSPHRASE_FILE names. */
+int store_open(const struct sz_store_open *options, struct opened *opened,
+	       struct sz_error *error) MUST_CHECK;
+void pool_open(struct opened *opened, bool read_only);
+void opened_close(struct opened *opened);
+
+/* Makes the hands' folders, or finds them. */
+void folders_make(struct opened *opened, uint32_t hands);
+void folders_find(struct opened *opened, uint32_t hands);
+
+/* Where a file of a hand is; the name has 8 bytes. */
+#define NAME_BYTES 8
+void name_of(uint32_t name, char text[NAME_BYTES]);
+
+/* Reads and checks all files of a hand. False: something is there that never was; says what. */
+bool folder_read(struct opened *opened, uint64_t seed, uint32_t hand, struct folder *seen_out);
+
+#endif

@@ -7,7 +7,8 @@
  *
  * How far they count. In our own folder each device keeps what it acknowledged, as a disk does. In a copy
  * (a log's inode or machine is another), which may be torn, all devices are cut at the largest
- * sequence number that all of them cover: an exact point in time.
+ * sequence number that all of them cover: an exact point in time. So are they if more have lost their
+ * logs than redundancy covers (a copy of hard links).
  */
 #include "device/replay.h"
 
@@ -23,6 +24,7 @@ struct replay {
 	bool is_copy;
 	bool has_log;        /* of any device */
 	bool has_second;     /* of any device */
+	bool is_cut;         /* all devices at one point in time */
 	uint64_t cut;        /* entries below it are kept */
 	uint64_t kept;       /* entries that were */
 	uint32_t incomplete; /* devices without a log */
@@ -201,17 +203,37 @@ static uint64_t coverage(const struct replay *replay, uint32_t device)
 	const struct live_log *second = log_of(replay, device, 1);
 	uint64_t begin = second_begin(replay);
 
-	if (second->source != NULL && first_is_complete(replay, device))
-		return second->kept.sequence;
+	/* Every device had a log of the first epoch: a copier came too late for this one. */
 	if (first->source == NULL)
 		return 0;
+	if (second->source != NULL && first_is_complete(replay, device))
+		return second->kept.sequence;
 	return first->kept.sequence < begin ? first->kept.sequence : begin;
+}
+
+/* Devices that have lost their log of an epoch: one that was written to had logs on all. */
+static uint32_t lost_logs(const struct replay *replay, uint32_t epoch)
+{
+	bool has_entries = false;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < replay->store->device_count; i++) {
+		const struct live_log *log = log_of(replay, i, epoch);
+
+		has_entries = has_entries || log->next_sequence > 0;
+		count += replay->store->devices[i].folder != NO_DEVICE && log->source == NULL;
+	}
+	return has_entries ? count : 0;
 }
 
 static void cut_find(struct replay *replay)
 {
+	uint32_t parity = replay->store->parity;
+
 	replay->cut = UINT64_MAX;
-	if (!replay->is_copy)
+	replay->is_cut =
+		replay->is_copy || lost_logs(replay, 0) > parity || lost_logs(replay, 1) > parity;
+	if (!replay->is_cut)
 		return;
 	for (uint32_t i = 0; i < replay->store->device_count; i++)
 		if (replay->store->devices[i].folder != NO_DEVICE &&
@@ -413,8 +435,9 @@ static void replay_describe(const struct replay *replay)
 	(void)snprintf(store->recovery_text, sizeof(store->recovery_text),
 		       "%llu writes that came after generation %llu, %s%s",
 		       (unsigned long long)replay->kept, (unsigned long long)store->root.generation,
-		       replay->is_copy ? "in a copy: up to a point that all devices have"
-				       : "all that was acknowledged",
+		       replay->is_copy  ? "in a copy: up to a point that all devices have"
+		       : replay->is_cut ? "up to a point that all devices have"
+					: "all that was acknowledged",
 		       incomplete);
 }
 

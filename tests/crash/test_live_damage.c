@@ -185,6 +185,46 @@ static void test_logs_cut_anywhere(void **state)
 	harness_fini(&original);
 }
 
+/*
+ * Some devices have lost their logs, in a folder that is the store's own otherwise. As far as redundancy
+ * covers it, the others keep all that they acknowledged; beyond, all devices are at one point in time.
+ */
+static void test_lost_logs(void **state)
+{
+	const uint32_t devices = 6; /* the harness gives them a redundancy of two */
+
+	(void)state;
+	for (uint32_t lost = 0; lost <= devices; lost++) {
+		struct harness harness;
+		struct objects objects;
+
+		spread_init(&harness, devices, lost);
+		harness_open_clean(&harness);
+		for (uint32_t i = 0; i < devices; i++) {
+			OK(harness_write(&harness, i, 1024, 90));
+			OK(harness_write(&harness, i, 300, 5));
+			OK(harness_flush(&harness, i));
+		}
+		harness_abandon(&harness);
+		objects_list(&harness, &objects);
+		for (size_t i = 0; i < objects.count; i++)
+			if (objects.list[i].kind == SZ_KIND_LOG && objects.list[i].device < lost)
+				object_remove(&harness, &objects.list[i]);
+		objects_free(&objects);
+		harness_open(&harness);
+		for (uint32_t i = 0; i < devices; i++) {
+			OK(harness_observe(&harness, i));
+			if (lost <= 2 && i >= lost)
+				assert_true(
+					model_agrees(&harness.model, i, harness.observed[i], true));
+		}
+		if (lost > 2)
+			assert_true(model_is_instant(&harness.model, harness.observed, 0, true));
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
+}
+
 /* A whole copy: all was flushed everywhere, so all is there. Without live/: what was sealed. */
 static void test_whole_copies(void **state)
 {
@@ -221,6 +261,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_one_file, report),
 		cmocka_unit_test_teardown(test_logs_cut_anywhere, report),
+		cmocka_unit_test(test_lost_logs),
 		cmocka_unit_test(test_whole_copies),
 	};
 

@@ -5,6 +5,8 @@
  */
 #include "../device/harness.h"
 
+#include <pthread.h>
+
 static const struct shape shape = { .devices = 3, .sectors = 1088, .band_sectors = 256 };
 
 #define NAMES_MAX 512
@@ -13,12 +15,15 @@ struct copier {
 	struct harness *from;
 	struct sz_backend *disks[MODEL_DEVICES_MAX];
 	bool with_live;
+	uint64_t pace; /* one step in so many changes of the store */
 	uint64_t chance;
 	uint32_t folder;           /* 2 * disk + part: the one at hand */
 	char names[NAMES_MAX][64]; /* of the files in it */
 	size_t count;
 	size_t at;
-	bool is_done;
+	_Atomic bool is_done;
+	pthread_mutex_t
+		lock; /* guards all above: a store may change its disks from several threads */
 };
 
 static int take_name(void *context, const char *name, uint64_t size_bytes)
@@ -70,28 +75,37 @@ static void copy_file(struct copier *copier, const char *name)
 	OK(sz_backend_sync_folder(copier->disks[disk], part));
 }
 
-/* The plan's hook, before each change of the store: now and then the copier does a step. */
-static void copy_step(void *context)
+static void copy_some(struct copier *copier)
 {
-	struct copier *copier = context;
-
-	if (copier->is_done || chance_below(&copier->chance, 3) != 0)
-		return;
 	if (copier->at < copier->count) {
 		copy_file(copier, copier->names[copier->at++]);
 		return;
 	}
 	copier->folder++;
-	copier->is_done = copier->folder == 2 * shape.devices;
-	if (!copier->is_done)
+	if (copier->folder == 2 * shape.devices)
+		copier->is_done = true;
+	else
 		list_folder(copier);
 }
 
-static void begin_copy(struct copier *copier, struct harness *harness, bool with_live)
+/* The plan's hook, before each change of the store: now and then the copier does a step. */
+static void copy_step(void *context)
 {
-	*copier = (struct copier){ .from = harness,
-				   .with_live = with_live,
-				   .chance = harness->chance };
+	struct copier *copier = context;
+
+	(void)pthread_mutex_lock(&copier->lock);
+	if (!copier->is_done && chance_below(&copier->chance, copier->pace) == 0)
+		copy_some(copier);
+	(void)pthread_mutex_unlock(&copier->lock);
+}
+
+static void begin_copy(struct copier *copier, struct harness *harness, bool with_live,
+		       uint64_t pace)
+{
+	*copier = (struct copier){
+		.from = harness, .with_live = with_live, .pace = pace, .chance = harness->chance
+	};
+	(void)pthread_mutex_init(&copier->lock, NULL);
 	for (uint32_t i = 0; i < shape.devices; i++)
 		OK(sz_memory_open("copy", &copier->disks[i]));
 	list_folder(copier);
@@ -158,7 +172,7 @@ static void run(bool with_live)
 		least = run % 4 != 0 ? harness.model.length : 0;
 		for (unsigned int i = 0; i < run; i++)
 			step_without_seal(&harness);
-		begin_copy(copier, &harness, with_live);
+		begin_copy(copier, &harness, with_live, 3);
 		while (!copier->is_done)
 			step_without_seal(&harness);
 		harness.plan = (struct sz_fault_plan){ 0 };
@@ -167,6 +181,80 @@ static void run(bool with_live)
 		OK(harness_close(&harness));
 		harness_fini(&harness);
 	}
+}
+
+/* Generations come and go while the copy is made: by a thread of their own, so that writes go on in each. */
+struct sealer {
+	struct harness *harness;
+	pthread_t thread;
+	_Atomic bool is_ending;
+};
+
+static void *sealer_work(void *context)
+{
+	struct sealer *sealer = context;
+	struct sz_error error = { 0 };
+
+	while (!sealer->is_ending) {
+		int result = sz_store_seal(sealer->harness->store, &error);
+
+		if (result == 0 && chance_below(&(uint64_t){ sz_clock_ns() }, 8) == 0)
+			result = sz_store_compact(sealer->harness->store, &error);
+		if (result != 0)
+			abort();
+	}
+	return NULL;
+}
+
+/* The copy may lack objects, which is said; what it holds without damage is an instant. */
+static bool check_if_whole(struct copier *copier)
+{
+	struct harness copy;
+	bool is_whole = true;
+
+	harness_fork(copier->from, copier->disks, &copy);
+	harness_open(&copy);
+	for (uint32_t i = 0; i < shape.devices && is_whole; i++)
+		is_whole = harness_observe(&copy, i) == 0; /* -ENXIO: its index is not there */
+	if (is_whole && harness_damage(&copy, false) == 0)
+		assert_true(model_is_instant(&copy.model, copy.observed, 0, true));
+	else
+		is_whole = false;
+	harness_abandon(&copy);
+	harness_fini(&copy);
+	return is_whole;
+}
+
+static void test_while_it_is_sealed(void **state)
+{
+	uint64_t seed = chance_seed("copy with seals");
+	unsigned int whole = 0;
+
+	(void)state;
+	for (unsigned int run = 0; run < 60 * test_scale(); run++) {
+		struct copier *copier = malloc(sizeof(*copier));
+		struct harness harness;
+		struct sealer sealer = { .harness = &harness };
+
+		assert_non_null(copier);
+		harness_init(&harness, &shape, seed + run);
+		harness_open_clean(&harness);
+		for (unsigned int i = 0; i < 30; i++)
+			step_without_seal(&harness);
+		begin_copy(copier, &harness, true, 1 + run % 20);
+		OK(pthread_create(&sealer.thread, NULL, sealer_work, &sealer));
+		while (!copier->is_done)
+			step_without_seal(&harness);
+		sealer.is_ending = true;
+		OK(pthread_join(sealer.thread, NULL));
+		harness.plan = (struct sz_fault_plan){ 0 };
+		whole += check_if_whole(copier);
+		free(copier);
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
+	printf("# %u of %u whole\n", whole, 60 * (unsigned int)test_scale());
+	assert_true(whole > 0);
 }
 
 static void test_with_live(void **state)
@@ -184,6 +272,7 @@ static void test_without_live(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_while_it_is_sealed),
 		cmocka_unit_test(test_with_live),
 		cmocka_unit_test(test_without_live),
 	};

@@ -28,6 +28,8 @@ static const char *kind_name(enum sz_kind kind)
 		return "key object";
 	case SZ_KIND_PLACES:
 		return "places";
+	case SZ_KIND_KEEP:
+		return "keep note";
 	}
 	return "object";
 }

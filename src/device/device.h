@@ -119,6 +119,21 @@ struct sz_store_info {
 };
 void sz_store_info(struct sz_store *, struct sz_store_info *info_out);
 
+/* What is kept of the history besides the ladder that is always kept (docs/DESIGN.md). */
+struct sz_keep_policy {
+	uint32_t last;   /* so many of the newest complete generations */
+	uint32_t hourly; /* the newest one of each of so many hours (days, …) that have one */
+	uint32_t daily;
+	uint32_t weekly;
+	uint32_t monthly;
+	uint32_t budget_percent; /* of the store: so much may only history take … */
+	uint64_t budget_bytes;   /* … or so many bytes, if it is not 0 (the other is 0 then) */
+};
+void sz_store_keep_policy(struct sz_store *, struct sz_keep_policy *policy_out);
+/* Noted in the store's folder, for this opening and all that come. -EINVAL: impossible numbers. */
+int sz_store_set_keep_policy(struct sz_store *, const struct sz_keep_policy *,
+			     struct sz_error *error) MUST_CHECK;
+
 /* Damage found so far in this opening, one entry for each object or region. */
 struct sz_damage {
 	uint32_t device;

@@ -391,6 +391,7 @@ struct sz_store {
 	bool is_root_everywhere; /* all folders that are here have it */
 	bool has_foreign;        /* roots of other histories: nothing is collected */
 	struct ids superseded;   /* only generations before root refer to them */
+	struct sz_keep_policy keep;
 
 	bool recovered;
 	char recovery_text[200];
@@ -415,6 +416,18 @@ int sz_folders_find_places(struct sz_store *store, struct sz_error *error) MUST_
 int sz_folders_write_places(struct sz_store *store, struct sz_backend *home,
 			    const char *const *paths, size_t count,
 			    struct sz_error *error) MUST_CHECK;
+/* note.c: the newest note of a kind that can be read; -EBADMSG: there is none, but a damaged one. */
+int sz_note_read(const struct sz_keys *keys, struct sz_backend *home, enum sz_kind kind,
+		 const char *purpose, struct sz_bytes *payload_out) MUST_CHECK;
+/* Durable when it returns; the older ones are gone then. */
+int sz_note_write(const struct sz_keys *keys, struct sz_backend *home, enum sz_kind kind,
+		  const char *purpose, const struct sz_bytes *payload) MUST_CHECK;
+
+/* keep.c: under seal_lock, once the store is open */
+void sz_keep_load(struct sz_store *store);
+/* What only history may take of a store whose newest generation takes so much. */
+uint64_t sz_keep_budget(const struct sz_keep_policy *policy, uint64_t store_bytes);
+
 int sz_folder_add(struct sz_store *store, struct sz_backend *backend) MUST_CHECK;
 /* Says which folder is which device's. */
 void sz_folders_assign(struct sz_store *store);

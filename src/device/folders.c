@@ -109,59 +109,17 @@ int sz_folders_find(struct sz_store *store, const struct sz_store_open *options,
 	return result;
 }
 
-static int places_read(struct sz_store *store, const char *name, struct sz_bytes *payload)
-{
-	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
-	CLEANUP_FREE uint8_t *bytes = malloc(SZ_NOTE_MAX_BYTES + SZ_NOTE_OVERHEAD);
-	size_t length;
-	int result;
-
-	if (bytes == NULL)
-		return -ENOMEM;
-	result = sz_backend_open(store->folders[0].backend, SZ_SEALED, name, &file);
-	if (result == 0)
-		result = sz_read_retried(file, bytes, SZ_NOTE_MAX_BYTES + SZ_NOTE_OVERHEAD, 0,
-					 &length);
-	return result != 0 ? result
-			   : sz_note_decode(store->keys->state, "szpool1 places", bytes, length,
-					    payload);
-}
-
-struct newest_places {
-	const struct sz_keys *keys;
-	uint64_t generation;
-	char name[SZ_OBJECT_NAME_BYTES];
-};
-
-static int newest_places(void *context, const char *name, uint64_t size_bytes)
-{
-	struct newest_places *newest = context;
-	struct sz_id id;
-	enum sz_kind kind;
-	uint32_t device;
-	uint64_t generation;
-
-	(void)size_bytes;
-	if (sz_name_decode(newest->keys, name, &id) == 0 &&
-	    sz_id_parse(&id, &kind, &device, &generation) == 0 && kind == SZ_KIND_PLACES &&
-	    generation >= newest->generation) {
-		newest->generation = generation;
-		(void)snprintf(newest->name, sizeof(newest->name), "%s", name);
-	}
-	return 0;
-}
+static const char places_purpose[] = "szpool1 places";
 
 int sz_folders_find_places(struct sz_store *store, struct sz_error *error)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
-	struct newest_places newest = { .keys = store->keys };
 	struct sz_cursor cursor = { 0 };
-	int result = sz_backend_list(store->folders[0].backend, SZ_SEALED, newest_places, &newest);
+	int result = sz_note_read(store->keys, store->folders[0].backend, SZ_KIND_PLACES,
+				  places_purpose, &payload);
 
-	if (result == 0 && newest.name[0] == '\0')
+	if (result == -ENOENT)
 		return 0;
-	if (result == 0)
-		result = places_read(store, newest.name, &payload);
 	if (result == -EBADMSG) {
 		sz_warn("%s: the note of where the devices' folders are is damaged: name the folders",
 			store->path);
@@ -186,13 +144,7 @@ int sz_folders_write_places(struct sz_store *store, struct sz_backend *home,
 			    const char *const *paths, size_t count, struct sz_error *error)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
-	CLEANUP_BYTES struct sz_bytes note = { 0 };
-	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
-	struct newest_places newest = { .keys = store->keys };
-	char name[SZ_OBJECT_NAME_BYTES];
-	struct sz_id id;
-	uint64_t random;
-	int result = sz_backend_list(home, SZ_SEALED, newest_places, &newest);
+	int result = 0;
 
 	for (size_t i = 0; i < count && result == 0; i++) {
 		CLEANUP_FREE char *path = realpath(paths[i], NULL);
@@ -204,21 +156,7 @@ int sz_folders_write_places(struct sz_store *store, struct sz_backend *home,
 			result = sz_bytes_append(&payload, path, strlen(path));
 	}
 	if (result == 0)
-		result = sz_note_encode(store->keys->state, "szpool1 places", payload.data,
-					payload.length, &note);
-	sz_random(&random, sizeof(random));
-	sz_id_make(SZ_KIND_PLACES, SZ_STORE_WIDE, newest.generation + 1, random, &id);
-	sz_name_encode(store->keys, &id, name);
-	if (result == 0)
-		result = sz_backend_create(home, SZ_SEALED, name, &file);
-	if (result == 0)
-		result = sz_file_write(file, note.data, note.length, 0);
-	if (result == 0)
-		result = sz_file_sync(file);
-	if (result == 0)
-		result = sz_backend_sync_folder(home, SZ_SEALED);
-	if (result == 0 && newest.name[0] != '\0')
-		(void)!sz_backend_remove(home, SZ_SEALED, newest.name);
+		result = sz_note_write(store->keys, home, SZ_KIND_PLACES, places_purpose, &payload);
 	return result == 0 ? 0 : sz_fail(error, result, "%s: %s", store->path, strerror(-result));
 }
 

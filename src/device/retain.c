@@ -123,7 +123,7 @@ static void newest(struct sz_retained *generations, size_t count, uint32_t wishe
 }
 
 void sz_retain_choose(struct sz_retained *generations, size_t count,
-		      const struct sz_retain_policy *policy, uint64_t now_ns)
+		      const struct sz_keep_policy *policy, uint64_t now_ns)
 {
 	for (size_t i = 0; i < count; i++)
 		generations[i].reasons = generations[i].is_held ? SZ_RETAIN_HELD : 0;

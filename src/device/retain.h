@@ -12,7 +12,7 @@
 #ifndef SZ_DEVICE_RETAIN_H
 #define SZ_DEVICE_RETAIN_H
 
-#include "base/base.h"
+#include "device/device.h"
 
 #define SZ_SECOND_NS         1000000000ULL
 #define SZ_MINUTE_NS         (60 * SZ_SECOND_NS)
@@ -28,18 +28,6 @@
 #define SZ_LADDER_DENSE_NS   (2 * SZ_MINUTE_NS)
 /* How long a copy may take that the ladder promises to be whole: half of what it reaches. */
 #define SZ_COPY_MAX_NS       (7 * SZ_DAY_NS)
-
-/* What a user wishes for on top of the ladder. */
-struct sz_retain_policy {
-	uint32_t last;   /* so many of the newest */
-	uint32_t hourly; /* the newest one of each of so many hours (days, …) that have one */
-	uint32_t daily;
-	uint32_t weekly;
-	uint32_t monthly;
-	uint32_t
-		budget_percent; /* of the store: what only history may take; if budget_bytes is 0 */
-	uint64_t budget_bytes;
-};
 
 /* Why a generation is kept. */
 enum sz_retain_reason {
@@ -69,7 +57,7 @@ struct sz_retained {
  * nothing is needed for a rung of any later instant.
  */
 void sz_retain_choose(struct sz_retained *generations, size_t count,
-		      const struct sz_retain_policy *policy, uint64_t now_ns);
+		      const struct sz_keep_policy *policy, uint64_t now_ns);
 
 /*
  * Takes the reasons of the oldest away until what only history refers to is at most budget_bytes.

@@ -238,6 +238,7 @@ static int open_found(struct sz_store *store, const struct sz_passphrase *passph
 	if (result != 0)
 		return result;
 	machine_id(store);
+	sz_keep_load(store);
 	result = sz_catalog_load(store);
 	if (result != 0)
 		return sz_fail(error, result, "listing the folders: %s", strerror(-result));

@@ -35,6 +35,7 @@ enum sz_kind {
 	SZ_KIND_LOCK = 7, /* the store's lock record; random part 0 */
 	SZ_KIND_KEY = 8,
 	SZ_KIND_PLACES = 9, /* where the other device folders are, in the store's folder */
+	SZ_KIND_KEEP = 10,  /* what is kept, in the store's folder */
 };
 struct sz_id {
 	uint8_t bytes[SZ_ID_BYTES];

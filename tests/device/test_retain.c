@@ -167,7 +167,7 @@ static void copy_begin(struct simulation *simulation)
 	};
 }
 
-static void keep(struct simulation *simulation, const struct sz_retain_policy *policy)
+static void keep(struct simulation *simulation, const struct sz_keep_policy *policy)
 {
 	size_t kept = 0;
 
@@ -218,7 +218,7 @@ static uint64_t interval_of(void)
 	return pace_ns / 2 + random_below(pace_ns);
 }
 
-static void simulate(const struct sz_retain_policy *policy, unsigned int incomplete_percent,
+static void simulate(const struct sz_keep_policy *policy, unsigned int incomplete_percent,
 		     size_t count_max)
 {
 	static struct simulation simulation;
@@ -252,7 +252,7 @@ static void simulate(const struct sz_retain_policy *policy, unsigned int incompl
 
 static void test_ladder_for_years(void **state)
 {
-	static const struct sz_retain_policy policy = { .last = 0 };
+	static const struct sz_keep_policy policy = { .last = 0 };
 
 	(void)state;
 	seed_take();
@@ -262,7 +262,7 @@ static void test_ladder_for_years(void **state)
 /* Incomplete ones are no rungs, and as few of them are kept. */
 static void test_incomplete_generations(void **state)
 {
-	static const struct sz_retain_policy policy = { .last = 0 };
+	static const struct sz_keep_policy policy = { .last = 0 };
 
 	(void)state;
 	seed_take();
@@ -271,7 +271,7 @@ static void test_incomplete_generations(void **state)
 
 static void test_wishes_change_no_rung(void **state)
 {
-	static const struct sz_retain_policy policy = {
+	static const struct sz_keep_policy policy = {
 		.last = 10, .hourly = 24, .daily = 14, .weekly = 8, .monthly = 12
 	};
 
@@ -310,14 +310,14 @@ static void test_periods(void **state)
 	(void)state;
 	make(generations, ages_h, count);
 	sz_retain_choose(generations, count,
-			 &(struct sz_retain_policy){ .last = 2, .hourly = 3, .daily = 4 },
+			 &(struct sz_keep_policy){ .last = 2, .hourly = 3, .daily = 4 },
 			 SZ_DAY_NS * 1000);
 	reasons_check(generations, count, SZ_RETAIN_LAST, ".........xx");
 	reasons_check(generations, count, SZ_RETAIN_HOURLY, "........xxx");
 	/* Thursday, Wednesday, Tuesday, and Sunday the 29th of September. */
 	reasons_check(generations, count, SZ_RETAIN_DAILY, "...x.xx...x");
-	sz_retain_choose(generations, count,
-			 &(struct sz_retain_policy){ .weekly = 2, .monthly = 3 }, SZ_DAY_NS * 1000);
+	sz_retain_choose(generations, count, &(struct sz_keep_policy){ .weekly = 2, .monthly = 3 },
+			 SZ_DAY_NS * 1000);
 	reasons_check(generations, count, SZ_RETAIN_WEEKLY, "...x......x");
 	reasons_check(generations, count, SZ_RETAIN_MONTHLY, ".x.x......x");
 }
@@ -333,13 +333,13 @@ static void test_periods_after_a_wrong_clock(void **state)
 	make(generations, ages_h, count);
 	for (size_t i = 1; i < 5; i++)
 		generations[i].wall_time_ns = SZ_DAY_NS * 23650 + i * SZ_SECOND_NS;
-	sz_retain_choose(generations, count, &(struct sz_retain_policy){ .daily = 5 },
+	sz_retain_choose(generations, count, &(struct sz_keep_policy){ .daily = 5 },
 			 SZ_DAY_NS * 1000);
 	reasons_check(generations, count, SZ_RETAIN_DAILY, "x...xxxx");
 	/* Nor does it move the ladder. */
 	for (size_t i = 0; i < count; i++)
 		generations[i].wall_time_ns = random_below(UINT64_MAX / 2);
-	sz_retain_choose(generations, count, &(struct sz_retain_policy){ .last = 0 },
+	sz_retain_choose(generations, count, &(struct sz_keep_policy){ .last = 0 },
 			 SZ_DAY_NS * 1000);
 	reasons_check(generations, count, ~0U, "x....xxx");
 }
@@ -355,7 +355,7 @@ static void test_budget(void **state)
 	generations[1].is_held = true;
 	generations[4].is_complete = false;
 	generations[5].is_complete = false;
-	sz_retain_choose(generations, count, &(struct sz_retain_policy){ .last = 0 },
+	sz_retain_choose(generations, count, &(struct sz_keep_policy){ .last = 0 },
 			 SZ_DAY_NS * 1000);
 	for (size_t i = 0; i < count; i++)
 		generations[i].ends_bytes = 100 + i;
@@ -378,7 +378,7 @@ static void test_copy_time(void **state)
 
 	(void)state;
 	make(generations, ages_h, count);
-	sz_retain_choose(generations, count, &(struct sz_retain_policy){ .last = 0 }, now_ns);
+	sz_retain_choose(generations, count, &(struct sz_keep_policy){ .last = 0 }, now_ns);
 	assert_int_equal(sz_retain_copy_ns(generations, count, 0, now_ns), SZ_COPY_MAX_NS);
 	for (size_t i = 0; i < count; i++)
 		generations[i].ends_bytes = 100;
@@ -392,11 +392,11 @@ static void test_few(void **state)
 	struct sz_retained one = { .is_complete = false, .store_time_ns = 5 };
 
 	(void)state;
-	sz_retain_choose(NULL, 0, &(struct sz_retain_policy){ .last = 3 }, 10);
+	sz_retain_choose(NULL, 0, &(struct sz_keep_policy){ .last = 3 }, 10);
 	assert_int_equal(sz_retain_fit(NULL, 0, 0), 0);
 	assert_int_equal(sz_retain_copy_ns(NULL, 0, 0, 10), SZ_COPY_MAX_NS);
 	/* Before its own time, which a clock that starts anew may say. */
-	sz_retain_choose(&one, 1, &(struct sz_retain_policy){ .last = 3 }, 1);
+	sz_retain_choose(&one, 1, &(struct sz_keep_policy){ .last = 3 }, 1);
 	assert_int_equal(one.reasons, SZ_RETAIN_NEWEST);
 }
 

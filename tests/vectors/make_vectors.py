@@ -26,7 +26,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 FORMAT_MD = HERE.parent.parent / "docs" / "FORMAT.md"
 SEED = b"szpool vectors 1"
 
-BAND, DELTA, INDEX, HOT, ROOT, LOG, LOCK, KEY, PLACES = range(1, 10)
+BAND, DELTA, INDEX, HOT, ROOT, LOG, LOCK, KEY, PLACES, KEEP = range(1, 11)
 DATA, TOMBSTONE, POISON = 1, 2, 3
 STORE_WIDE = 4095
 PRESETS = {"test": (64, 1), "interactive": (64 * 1024, 3)}  # KiB, passes

@@ -1,0 +1,116 @@
+/*
+ * keep: what a user wishes to be kept besides the ladder, and how much history may take. It stands in a note in the
+ * store's own folder, so it goes where the store goes. If the note is lost, the ladder holds all the same.
+ */
+#include "device/device_internal.h"
+#include "device/retain.h"
+
+#include <errno.h>
+
+#define POLICY_BYTES       32U
+#define BUDGET_PERCENT     25U    /* without a wish: rewriting costs a quarter at most */
+#define BUDGET_PERCENT_MAX 10000U /* a hundred times the store */
+#define PERIODS_MAX                                                                                \
+	10000U /* a generation a day for 27 years: what is kept is held in memory, too */
+/*
+ * Small stores may always take so much: a seal writes half a megabyte of index pages and labels whatever
+ * changed, so that a quarter of a store of a few would be no history at all.
+ */
+#define BUDGET_BYTES_MIN (256ULL << 20)
+
+static const char purpose[] = "szpool1 keep";
+
+static bool policy_is_possible(const struct sz_keep_policy *policy)
+{
+	return policy->last <= PERIODS_MAX && policy->hourly <= PERIODS_MAX &&
+	       policy->daily <= PERIODS_MAX && policy->weekly <= PERIODS_MAX &&
+	       policy->monthly <= PERIODS_MAX && policy->budget_percent <= BUDGET_PERCENT_MAX &&
+	       (policy->budget_bytes == 0 || policy->budget_percent == 0);
+}
+
+static int policy_encode(const struct sz_keep_policy *policy, struct sz_bytes *payload)
+{
+	const uint32_t numbers[] = { policy->last,   policy->hourly,  policy->daily,
+				     policy->weekly, policy->monthly, policy->budget_percent };
+	int result = 0;
+
+	for (size_t i = 0; i < ARRAY_LENGTH(numbers) && result == 0; i++)
+		result = sz_bytes_append_le(payload, numbers[i], 4);
+	return result != 0 ? result : sz_bytes_append_le(payload, policy->budget_bytes, 8);
+}
+
+/* -EUCLEAN: a later version's, perhaps. */
+static int policy_decode(const struct sz_bytes *payload, struct sz_keep_policy *policy_out)
+{
+	struct sz_cursor cursor = { .data = payload->data, .length = payload->length };
+	struct sz_keep_policy policy;
+
+	policy.last = (uint32_t)sz_cursor_le(&cursor, 4);
+	policy.hourly = (uint32_t)sz_cursor_le(&cursor, 4);
+	policy.daily = (uint32_t)sz_cursor_le(&cursor, 4);
+	policy.weekly = (uint32_t)sz_cursor_le(&cursor, 4);
+	policy.monthly = (uint32_t)sz_cursor_le(&cursor, 4);
+	policy.budget_percent = (uint32_t)sz_cursor_le(&cursor, 4);
+	policy.budget_bytes = sz_cursor_le(&cursor, 8);
+	if (payload->length != POLICY_BYTES || !policy_is_possible(&policy))
+		return -EUCLEAN;
+	*policy_out = policy;
+	return 0;
+}
+
+void sz_keep_load(struct sz_store *store)
+{
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	int result;
+
+	store->keep = (struct sz_keep_policy){ .budget_percent = BUDGET_PERCENT };
+	if (store->path == NULL)
+		return;
+	result = sz_note_read(store->keys, store->folders[0].backend, SZ_KIND_KEEP, purpose,
+			      &payload);
+	if (result == 0)
+		result = policy_decode(&payload, &store->keep);
+	if (result != 0 && result != -ENOENT)
+		sz_warn("%s: the note of what is to be kept cannot be read (%s): see szpool keep",
+			store->path, strerror(-result));
+}
+
+void sz_store_keep_policy(struct sz_store *store, struct sz_keep_policy *policy_out)
+{
+	MUTEX_SCOPE(&store->seal_lock);
+
+	*policy_out = store->keep;
+}
+
+int sz_store_set_keep_policy(struct sz_store *store, const struct sz_keep_policy *policy,
+			     struct sz_error *error)
+{
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	MUTEX_SCOPE(&store->seal_lock);
+	int result;
+
+	if (!policy_is_possible(policy))
+		return sz_fail(error, -EINVAL,
+			       "at most %u are kept of a kind, and %u %% of the store", PERIODS_MAX,
+			       BUDGET_PERCENT_MAX);
+	if (store->read_only)
+		return sz_fail(error, -EROFS, "the store is open for reading only");
+	result = store->path == NULL ? 0 : policy_encode(policy, &payload);
+	if (result == 0 && store->path != NULL)
+		result = sz_note_write(store->keys, store->folders[0].backend, SZ_KIND_KEEP,
+				       purpose, &payload);
+	if (result != 0)
+		return sz_fail(error, result, "%s: noting what is to be kept: %s", store->path,
+			       strerror(-result));
+	store->keep = *policy;
+	return 0;
+}
+
+uint64_t sz_keep_budget(const struct sz_keep_policy *policy, uint64_t store_bytes)
+{
+	uint64_t share = store_bytes / 100 * policy->budget_percent;
+
+	if (policy->budget_bytes != 0)
+		return policy->budget_bytes;
+	return share > BUDGET_BYTES_MIN || policy->budget_percent == 0 ? share : BUDGET_BYTES_MIN;
+}

@@ -140,9 +140,12 @@ static void attribute_is_lost(struct get *get, const char *name, int result)
 static void xattrs_get(struct get *get, uint64_t inode, const char *target)
 {
 	size_t length = 0;
+	int listed = sz_fs_listxattr(get->fs, inode, get->names, XATTR_BYTES, &length);
 
-	if (sz_fs_listxattr(get->fs, inode, get->names, XATTR_BYTES, &length) != 0)
+	if (listed != 0) {
+		attribute_is_lost(get, "extended attributes", listed);
 		return;
+	}
 	for (size_t at = 0; at < length; at += strlen(get->names + at) + 1) {
 		const char *name = get->names + at;
 		size_t size = 0;

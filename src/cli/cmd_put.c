@@ -60,22 +60,13 @@ static int link_fail(struct put *put, const char *path, int result)
 	return pool_fail(put, path, result);
 }
 
-/* A value that does not fit is left out by itself; the file is stored. */
 static int xattr_put(struct put *put, const char *path, uint64_t inode, const char *name)
 {
 	ssize_t size = lgetxattr(path, name, put->value, XATTR_VALUE_BYTES);
-	int result;
 
 	if (size < 0)
 		return 0; /* gone, or not ours to read: security.*, trusted.* */
-	result = sz_fs_setxattr(put->fs, inode, name, put->value, (size_t)size, 0);
-	if (result == -E2BIG || result == -ENOSPC) {
-		char why[320];
-
-		(void)snprintf(why, sizeof(why), "its extended attribute %s: too large", name);
-		return leave_out(put, path, why);
-	}
-	return result;
+	return sz_fs_setxattr(put->fs, inode, name, put->value, (size_t)size, 0);
 }
 
 /* Names of other file systems' making ("system.nfs4_acl") would mean nothing in the pool. */

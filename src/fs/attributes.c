@@ -1,14 +1,8 @@
-/*
- * attributes: getattr, setattr, and extended attributes (an nvlist in the znode, as xattr=sa).
- */
+/* attributes: getattr and setattr. */
 #include "fs/fs_internal.h"
 
 #include <errno.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
-
-#define XATTR_VALUE_MAX 32768U /* of one: DXATTR_MAX_ENTRY_SIZE of the kernel's ZFS */
-#define XATTR_TOTAL_MAX 65535U /* of all, packed: SA lengths are 16 bits wide */
 
 static void stat_time(struct timespec *to, const uint64_t from[2])
 {
@@ -71,19 +65,28 @@ static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fi
 	uint64_t flags = inode_u64(fs, inode, ZPL_FLAGS);
 	uint64_t uid = values->st_uid;
 	uint64_t gid = values->st_gid;
+	struct inode *xattrs =
+		NULL; /* the folder of its extended attributes, which has its owner */
 	uint64_t atime[2] = { (uint64_t)values->st_atim.tv_sec, (uint64_t)values->st_atim.tv_nsec };
 	uint64_t mtime[2] = { (uint64_t)values->st_mtim.tv_sec, (uint64_t)values->st_mtim.tv_nsec };
 	uint64_t ctime[2] = { (uint64_t)values->st_ctim.tv_sec, (uint64_t)values->st_ctim.tv_nsec };
 	struct acl_trivial acl;
 	sa_bulk_attr_t bulk[10];
 	int count = 0;
-	dmu_tx_t *tx = dmu_tx_create(fs->os);
-	int result;
+	dmu_tx_t *tx;
+	int result = 0;
 
-	dmu_tx_hold_sa(tx, inode->sa, B_TRUE);
-	result = tx_begin(tx);
+	if ((fields & (SZ_SET_UID | SZ_SET_GID)) != 0)
+		result = xattr_folder_get(fs, inode, &xattrs);
 	if (result != 0)
 		return result;
+	tx = dmu_tx_create(fs->os);
+	dmu_tx_hold_sa(tx, inode->sa, B_TRUE);
+	result = tx_begin(tx);
+	if (result != 0) {
+		inode_put(fs, xattrs);
+		return result;
+	}
 	if ((fields & SZ_SET_MODE) != 0) {
 		acl_trivial_make((uint32_t)mode, &acl);
 		flags = (flags & ~(uint64_t)ZFS_NO_EXECS_DENIED) | acl_flags((uint32_t)mode);
@@ -106,6 +109,9 @@ static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fi
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &flags, 8);
 	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
 	dmu_tx_commit(tx);
+	if (xattrs != NULL && result == 0)
+		result = xattr_folder_chown(fs, xattrs, fields, values);
+	inode_put(fs, xattrs);
 	return result;
 }
 
@@ -138,175 +144,5 @@ int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const 
 		result = attributes_set(fs, inode, fields, values);
 	(void)pthread_rwlock_unlock(&inode->lock);
 	inode_put(fs, inode);
-	return result;
-}
-
-/* The attributes as an nvlist, the caller's; an empty one if there are none. */
-static int xattrs_load(struct sz_fs *fs, struct inode *inode, nvlist_t **list_out)
-{
-	int size = 0;
-	int result = sa_size(inode->sa, fs->attr[ZPL_DXATTR], &size);
-	CLEANUP_FREE char *packed = NULL;
-
-	if (result == ENOENT || (result == 0 && size == 0)) {
-		*list_out = fnvlist_alloc();
-		return 0;
-	}
-	if (result != 0)
-		return fs_error(result);
-	packed = malloc((size_t)size);
-	if (packed == NULL)
-		return -ENOMEM;
-	result = sa_lookup(inode->sa, fs->attr[ZPL_DXATTR], packed, (uint32_t)size);
-	if (result == 0)
-		result = nvlist_unpack(packed, (size_t)size, list_out, KM_SLEEP);
-	return fs_error(result);
-}
-
-static int xattrs_store(struct sz_fs *fs, struct inode *inode, nvlist_t *list)
-{
-	char *packed = NULL;
-	size_t size = 0;
-	uint64_t ctime[2];
-	sa_bulk_attr_t bulk[2];
-	int count = 0;
-	dmu_tx_t *tx;
-	int result = nvlist_size(list, &size, NV_ENCODE_XDR);
-
-	if (result != 0)
-		return fs_error(result);
-	if (size > XATTR_TOTAL_MAX)
-		return -ENOSPC;
-	packed = malloc(size);
-	if (packed == NULL)
-		return -ENOMEM;
-	result = nvlist_pack(list, &packed, &size, NV_ENCODE_XDR, KM_SLEEP);
-	if (result != 0) {
-		free(packed);
-		return fs_error(result);
-	}
-	tx = dmu_tx_create(fs->os);
-	dmu_tx_hold_sa_create(tx, (int)size);
-	dmu_tx_hold_sa(tx, inode->sa, B_TRUE);
-	result = tx_begin(tx);
-	if (result == 0) {
-		now_encode(ctime);
-		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_DXATTR], NULL, packed, (uint16_t)size);
-		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, ctime, 16);
-		result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
-		dmu_tx_commit(tx);
-	}
-	free(packed);
-	return result;
-}
-
-int sz_fs_getxattr(struct sz_fs *fs, uint64_t number, const char *name, void *value, size_t size,
-		   size_t *size_out)
-{
-	struct inode *inode;
-	nvlist_t *list = NULL;
-	uchar_t *data;
-	uint_t length;
-	int result = inode_get(fs, number, &inode);
-
-	if (result != 0)
-		return result;
-	(void)pthread_rwlock_rdlock(&inode->lock);
-	result = xattrs_load(fs, inode, &list);
-	(void)pthread_rwlock_unlock(&inode->lock);
-	inode_put(fs, inode);
-	if (result != 0)
-		return result;
-	if (nvlist_lookup_byte_array(list, name, &data, &length) != 0) {
-		result = -ENODATA;
-	} else if (size != 0 && size < length) {
-		result = -ERANGE;
-	} else {
-		if (size != 0)
-			memcpy(value, data, length);
-		*size_out = length;
-	}
-	nvlist_free(list);
-	return result;
-}
-
-static int xattr_change(struct sz_fs *fs, uint64_t number, const char *name, const void *value,
-			size_t size, int flags, bool remove)
-{
-	struct inode *inode;
-	nvlist_t *list = NULL;
-	int result;
-
-	if (fs->read_only)
-		return -EROFS;
-	result = inode_get(fs, number, &inode);
-	if (result != 0)
-		return result;
-	(void)pthread_rwlock_wrlock(&inode->lock);
-	result = xattrs_load(fs, inode, &list);
-	if (result == 0) {
-		bool exists = nvlist_exists(list, name);
-
-		if (remove || (flags & XATTR_REPLACE) != 0)
-			result = exists ? 0 : -ENODATA;
-		else if ((flags & XATTR_CREATE) != 0 && exists)
-			result = -EEXIST;
-		if (result == 0 && remove)
-			(void)nvlist_remove_all(list, name);
-		else if (result == 0)
-			fnvlist_add_byte_array(list, name, value, (uint_t)size);
-		if (result == 0)
-			result = xattrs_store(fs, inode, list);
-		nvlist_free(list);
-	}
-	(void)pthread_rwlock_unlock(&inode->lock);
-	inode_put(fs, inode);
-	return result;
-}
-
-int sz_fs_setxattr(struct sz_fs *fs, uint64_t number, const char *name, const void *value,
-		   size_t size, int flags)
-{
-	if (name[0] == '\0' || strlen(name) > NAME_LIMIT)
-		return -ERANGE;
-	if (size > XATTR_VALUE_MAX)
-		return -E2BIG;
-	return xattr_change(fs, number, name, value, size, flags, false);
-}
-
-int sz_fs_removexattr(struct sz_fs *fs, uint64_t number, const char *name)
-{
-	return xattr_change(fs, number, name, NULL, 0, 0, true);
-}
-
-int sz_fs_listxattr(struct sz_fs *fs, uint64_t number, char *names, size_t size, size_t *size_out)
-{
-	struct inode *inode;
-	nvlist_t *list = NULL;
-	nvpair_t *pair = NULL;
-	size_t used = 0;
-	int result = inode_get(fs, number, &inode);
-
-	if (result != 0)
-		return result;
-	(void)pthread_rwlock_rdlock(&inode->lock);
-	result = xattrs_load(fs, inode, &list);
-	(void)pthread_rwlock_unlock(&inode->lock);
-	inode_put(fs, inode);
-	if (result != 0)
-		return result;
-	while ((pair = nvlist_next_nvpair(list, pair)) != NULL) {
-		size_t length = strlen(nvpair_name(pair)) + 1;
-
-		if (size != 0 && used + length > size) {
-			result = -ERANGE;
-			break;
-		}
-		if (size != 0)
-			memcpy(names + used, nvpair_name(pair), length);
-		used += length;
-	}
-	nvlist_free(list);
-	*size_out = used;
 	return result;
 }

@@ -150,6 +150,7 @@ void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx)
 static int entry_create(struct sz_fs *fs, uint64_t parent, const char *name,
 			const struct sz_fs_new *new, const char *target, uint64_t *inode_out)
 {
+	const struct znode_new znode = { .new = new, .target = target, .parent = parent };
 	struct inode *folder;
 	struct inode *inode = NULL;
 	uint64_t value;
@@ -173,7 +174,7 @@ static int entry_create(struct sz_fs *fs, uint64_t parent, const char *name,
 	dmu_tx_hold_sa(tx, folder->sa, B_FALSE);
 	result = tx_begin(tx);
 	if (result == 0) {
-		result = inode_new(fs, parent, new, target, tx, &inode);
+		result = inode_new(fs, &znode, tx, &inode);
 		if (result == 0) {
 			value = entry_value(inode);
 			VERIFY0(zap_add(fs->os, parent, name, 8, 1, &value, tx));

@@ -80,6 +80,7 @@ static int format_in(objset_t *os, uint32_t uid, uint32_t gid)
 		{ ZPL_VERSION_STR, ZPL_VERSION },
 	};
 	const struct sz_fs_new root = { .mode = S_IFDIR | 0755, .uid = uid, .gid = gid };
+	const struct znode_new znode = { .new = &root };
 	sa_attr_type_t *attr;
 	uint64_t object;
 	dmu_tx_t *tx = dmu_tx_create(os);
@@ -101,7 +102,7 @@ static int format_in(objset_t *os, uint32_t uid, uint32_t gid)
 	VERIFY0(sa_setup(os, object, zfs_attr_table, ZPL_END, &attr));
 	object = zap_create(os, DMU_OT_UNLINKED_SET, DMU_OT_NONE, 0, tx);
 	VERIFY0(zap_add(os, MASTER_NODE_OBJ, ZFS_UNLINKED_SET, 8, 1, &object, tx));
-	object = znode_create(os, attr, 0, &root, NULL, tx);
+	object = znode_create(os, attr, &znode, tx);
 	VERIFY0(zap_add(os, MASTER_NODE_OBJ, ZFS_ROOT_OBJ, 8, 1, &object, tx));
 	dmu_tx_commit(tx);
 	txg_wait_synced(dmu_objset_pool(os), 0);
@@ -160,6 +161,17 @@ static int master_read(struct sz_fs *fs, struct sz_error *error)
 	return 0;
 }
 
+static int properties_read(struct sz_fs *fs, struct sz_error *error)
+{
+	int result = dsl_prop_get_integer(fs->name, zfs_prop_to_name(ZFS_PROP_XATTR),
+					  &fs->xattr_kind, NULL);
+
+	if (result != 0)
+		return sz_fail(error, fs_error(result), "cannot read the properties of %s",
+			       fs->name);
+	return 0;
+}
+
 /* Records that a kernel left and that are not in the data yet must not be passed over. */
 static bool log_is_empty(objset_t *os)
 {
@@ -195,6 +207,8 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 		return result;
 	}
 	result = master_read(fs, error);
+	if (result == 0)
+		result = properties_read(fs, error);
 	if (result == 0)
 		result = checksums_check(fs, error);
 	if (result == 0 && !log_is_empty(fs->os))

@@ -49,6 +49,7 @@ struct sz_fs {
 	objset_t *os;
 	struct sz_pool *pool;
 	bool read_only;
+	uint64_t xattr_kind; /* the property xattr: ZFS_XATTR_OFF, _DIR, _SA */
 	char name[ZFS_MAX_DATASET_NAME_LEN];
 	sa_attr_type_t *attr; /* by ZPL_* */
 	uint64_t root;
@@ -73,16 +74,23 @@ void inode_put(struct sz_fs *fs,
 int inode_table_init(struct sz_fs *fs) MUST_CHECK;
 void inode_table_fini(struct sz_fs *fs);
 uint64_t inode_u64(struct sz_fs *fs, struct inode *inode, zpl_attr_t attribute);
-/*
- * A new object with its attributes, in tx. parent 0: it is the root. The caller puts *inode_out.
- * inode_new_holds takes the holds that it needs.
- */
 uint64_t rdev_decode(uint64_t stored); /* ZPL_RDEV, as stat has it */
+/* What a new object is made of. */
+struct znode_new {
+	const struct sz_fs_new *new;
+	const char *target; /* of a symlink, else NULL */
+	uint64_t parent;    /* 0: it is the root */
+	uint64_t flags;     /* ZFS_XATTR: it is part of extended attributes */
+};
+/*
+ * A new object with its attributes, in tx. The caller puts *inode_out. inode_new_holds takes the holds
+ * that it needs; extra: the length of its target.
+ */
 void inode_new_holds(struct sz_fs *fs, dmu_tx_t *tx, uint32_t mode, size_t extra);
-int inode_new(struct sz_fs *fs, uint64_t parent, const struct sz_fs_new *new, const char *target,
-	      dmu_tx_t *tx, struct inode **inode_out) MUST_CHECK;
-uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
-		      const struct sz_fs_new *new, const char *target, dmu_tx_t *tx);
+int inode_new(struct sz_fs *fs, const struct znode_new *znode, dmu_tx_t *tx,
+	      struct inode **inode_out) MUST_CHECK;
+uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, const struct znode_new *znode,
+		      dmu_tx_t *tx);
 
 /* acl.c: the trivial ACL of a mode. */
 #define ACL_TRIVIAL_ENTRIES 6U
@@ -122,6 +130,15 @@ void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx);
 
 /* file.c: under the inode's write lock. */
 int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end) MUST_CHECK;
+
+/*
+ * xattr.c: the hidden folder in which an inode's large attributes stand. Frees what is in it; takes on
+ * the owner that the inode got; in transactions of their own.
+ */
+int xattr_folder_get(struct sz_fs *fs, struct inode *inode, struct inode **folder_out) MUST_CHECK;
+int xattr_folder_empty(struct sz_fs *fs, struct inode *folder) MUST_CHECK;
+int xattr_folder_chown(struct sz_fs *fs, struct inode *folder, unsigned int fields,
+		       const struct stat *values) MUST_CHECK;
 
 /* unlinked.c */
 void unlinked_free(struct sz_fs *fs, struct inode *inode);

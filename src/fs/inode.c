@@ -199,9 +199,12 @@ uint64_t rdev_decode(uint64_t stored)
 }
 
 /* The order of the attributes is that of the kernel's zfs_mknode: it makes the same SA layout. */
-uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
-		      const struct sz_fs_new *new, const char *target, dmu_tx_t *tx)
+uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, const struct znode_new *znode,
+		      dmu_tx_t *tx)
 {
+	const struct sz_fs_new *new = znode->new;
+	const char *target = znode->target;
+	uint64_t parent = znode->parent;
 	int dnode_size = (int)dmu_objset_dnodesize(os);
 	uint64_t mode = new->mode;
 	uint64_t size = S_ISDIR(new->mode) ? 2 : target != NULL ? strlen(target) : 0;
@@ -210,7 +213,7 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
 	uint64_t uid = new->uid;
 	uint64_t gid = new->gid;
 	uint64_t rdev = rdev_encode(new->rdev);
-	uint64_t flags = ZFS_ARCHIVE | ZFS_AV_MODIFIED | acl_flags(new->mode);
+	uint64_t flags = ZFS_ARCHIVE | ZFS_AV_MODIFIED | acl_flags(new->mode) | znode->flags;
 	uint64_t project = ZFS_DEFAULT_PROJID;
 	uint64_t now[2];
 	struct acl_trivial acl;
@@ -232,6 +235,8 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
 		parent = object;
 	if ((S_ISREG(new->mode) || S_ISDIR(new->mode)) && dmu_objset_projectquota_enabled(os))
 		flags |= ZFS_PROJID;
+	if (S_ISDIR(new->mode))
+		flags |= ZFS_ACL_AUTO_INHERIT;
 	now_encode(now);
 	acl_trivial_make(new->mode, &acl);
 	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_MODE], NULL, &mode, 8);
@@ -264,8 +269,8 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, uint64_t parent,
 	return object;
 }
 
-int inode_new(struct sz_fs *fs, uint64_t parent, const struct sz_fs_new *new, const char *target,
-	      dmu_tx_t *tx, struct inode **inode_out)
+int inode_new(struct sz_fs *fs, const struct znode_new *znode, dmu_tx_t *tx,
+	      struct inode **inode_out)
 {
-	return inode_get(fs, znode_create(fs->os, fs->attr, parent, new, target, tx), inode_out);
+	return inode_get(fs, znode_create(fs->os, fs->attr, znode, tx), inode_out);
 }

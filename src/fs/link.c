@@ -12,6 +12,7 @@ int sz_fs_create_unnamed(struct sz_fs *fs, uint64_t parent, const struct sz_fs_n
 			 const char *target, uint64_t *inode_out)
 {
 	struct sz_fs_new unnamed = *new;
+	const struct znode_new znode = { .new = &unnamed, .target = target, .parent = parent };
 	struct inode *folder;
 	struct inode *inode = NULL;
 	dmu_tx_t *tx;
@@ -35,7 +36,7 @@ int sz_fs_create_unnamed(struct sz_fs *fs, uint64_t parent, const struct sz_fs_n
 	result = tx_begin(tx);
 	if (result != 0)
 		return result;
-	result = inode_new(fs, parent, &unnamed, target, tx, &inode);
+	result = inode_new(fs, &znode, tx, &inode);
 	if (result == 0) {
 		name_drop(fs, inode, tx);
 		inode->is_unnamed = true;

@@ -6,29 +6,42 @@
 
 #include <errno.h>
 
-/* Frees an unlinked object and takes it out of the set. What fails here is done at the next opening. */
+/* What is in it goes first: a file's blocks, the files in a folder of extended attributes. */
+static int content_free(struct sz_fs *fs, struct inode *inode)
+{
+	if (S_ISREG(inode->mode))
+		return fs_error(dmu_free_long_range(fs->os, inode->object, 0, DMU_OBJECT_END));
+	if (S_ISDIR(inode->mode) && (inode_u64(fs, inode, ZPL_FLAGS) & ZFS_XATTR) != 0)
+		return xattr_folder_empty(fs, inode);
+	return 0;
+}
+
+/*
+ * Frees an unlinked object and takes it out of the set; the folder of its extended attributes takes its
+ * place there. What fails here is done at the next opening.
+ */
 void unlinked_free(struct sz_fs *fs, struct inode *inode)
 {
+	struct inode *xattrs = NULL;
 	dmu_tx_t *tx;
-	uint64_t attributes = 0;
 
-	/* A folder of extended attributes, from a kernel: it is left to a kernel. */
-	if (sa_lookup(inode->sa, fs->attr[ZPL_XATTR], &attributes, sizeof(attributes)) == 0 &&
-	    attributes != 0)
-		return;
-	if (S_ISREG(inode->mode) &&
-	    dmu_free_long_range(fs->os, inode->object, 0, DMU_OBJECT_END) != 0)
+	if (content_free(fs, inode) != 0 || xattr_folder_get(fs, inode, &xattrs) != 0)
 		return;
 	tx = dmu_tx_create(fs->os);
 	dmu_tx_hold_free(tx, inode->object, 0, DMU_OBJECT_END);
-	dmu_tx_hold_zap(tx, fs->unlinked_set, B_FALSE, NULL);
+	dmu_tx_hold_zap(tx, fs->unlinked_set, xattrs != NULL, NULL);
 	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
+	if (xattrs != NULL)
+		dmu_tx_hold_sa(tx, xattrs->sa, B_FALSE);
 	dmu_tx_mark_netfree(tx);
-	if (tx_begin(tx) != 0)
-		return;
-	(void)zap_remove_int(fs->os, fs->unlinked_set, inode->object, tx);
-	VERIFY0(dmu_object_free(fs->os, inode->object, tx));
-	dmu_tx_commit(tx);
+	if (tx_begin(tx) == 0) {
+		(void)zap_remove_int(fs->os, fs->unlinked_set, inode->object, tx);
+		if (xattrs != NULL)
+			name_drop(fs, xattrs, tx);
+		VERIFY0(dmu_object_free(fs->os, inode->object, tx));
+		dmu_tx_commit(tx);
+	}
+	inode_put(fs, xattrs);
 }
 
 int unlinked_drain(struct sz_fs *fs)

@@ -95,6 +95,48 @@ ok "no temporary name is left" bash -c "! find again -name '.szpool-get-*' ! -na
 ok "space of what was replaced is free again" bash -c \
 	"[ \$('$szpool' df --json store | jq .used_bytes) -lt 12000000 ]"
 
+# A file system that takes extended attributes of 64 KiB: tmpfs on a new kernel, else ext4 with an option.
+takes_large() { python3 -c 'import os,sys; os.setxattr(sys.argv[1], "user.try", bytes(60 << 10))' "$1" 2>/dev/null; }
+large_attributes() { # of all that is in a folder, in order, as digests
+	python3 - "$1" <<'EOP'
+import hashlib, os, sys
+os.chdir(sys.argv[1])
+for path in sorted(["file", "folder", "many"]):
+    for name in sorted(os.listxattr(path) if os.path.exists(path) else []):
+        print(path, name, hashlib.sha256(os.getxattr(path, name)).hexdigest())
+EOP
+}
+large_disk() { # FOLDER
+	mkdir "$1" && mount -t tmpfs tmpfs "$1" && mounts+=("$work/$1") && takes_large "$1" && return
+	truncate -s 64M image && mkfs.ext4 -q -O ea_inode image && mount -o loop image "$1" &&
+		mounts+=("$work/$1") && takes_large "$1"
+}
+if is_root && large_disk large >/dev/null 2>&1; then
+	mkdir -p large/tree/folder
+	python3 - <<'EOP'
+import os
+os.chdir("large/tree")
+for path, name, size in (("file", "user.60 KiB", 60 << 10), ("file", "user.64 KiB", 65536),
+                         ("file", "user.32 KiB", 32768), ("file", "user.small", 3),
+                         ("folder", "user.60 KiB", 60 << 10), ("many", "user.first", 30000),
+                         ("many", "user.second", 30000), ("many", "user.third", 30000)):
+    if path != "folder":
+        open(path, "ab").close()
+    os.setxattr(path, name, os.urandom(size))
+EOP
+	ok "put large extended attributes" run put store large/tree /large
+	then_ok "nothing is said of them" bash -c "[ ! -s err ]"
+	ok "get them" run get store /large large/back
+	ok "all are there" equal large_attributes large/tree large/back
+	ok "put them over themselves" run put store large/tree/file large/tree/many /large
+	ok "get them again" run get store /large large/again
+	ok "all are there again" equal large_attributes large/tree large/again
+	ok "remove them" run rm -r store /large
+	ok "their space is free" bash -c "[ \$('$szpool' df --json store | jq .used_bytes) -lt 12000000 ]"
+else
+	skip "large extended attributes" "needs root, and a file system that takes them"
+fi
+
 mkdir links && echo shared >links/first && ln links/first second
 ok "hard links across sources" run put store links/first second /
 prints "are one file in the pool" "2 2" bash -c "'$szpool' ls --json store /first /second | jq -r '[.[].links] | join(\" \")'"

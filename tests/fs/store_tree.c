@@ -6,6 +6,7 @@
  *
  * expected has a line for each inode that has to be there: object, path, mode in octal, uid, gid,
  * size, links, object of the parent, atime, mtime, rdev, target of a symlink; with tabs between them.
+ * FOLDER/xattrs: object, name, "inode" or "file", size; the value is in FOLDER/content/OBJECT.NAME.
  */
 #include "engine/pools.h"
 
@@ -23,6 +24,7 @@ static struct opened opened;
 static uint64_t root;
 static const char *output;
 static FILE *expected;
+static FILE *expected_xattrs;
 static uint8_t content[6 * MIB];
 
 static const struct stat times = { .st_atim = { .tv_sec = 1111111111, .tv_nsec = 123456789 },
@@ -328,15 +330,71 @@ static void store_renamed(void)
 	expect_folder(folder, "/renamed", 0755, 2, 2, root);
 }
 
+static void xattr_set(uint64_t object, const char *name, const void *value, size_t size)
+{
+	NEED(sz_fs_setxattr(opened.fs, object, name, value, size, 0) == 0);
+}
+
+/* Notes an attribute that zdb has to find: in the inode, or in a file of its own. */
+static void xattr_expect(uint64_t object, const char *name, const void *value, size_t size,
+			 bool in_file)
+{
+	char path[256];
+	CLEANUP_FD int fd = -1;
+
+	(void)fprintf(expected_xattrs, "%lu\t%s\t%s\t%zu\n", object, name,
+		      in_file ? "file" : "inode", size);
+	(void)snprintf(path, sizeof(path), "%s/content/%lu.%s", output, object, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	NEED(fd >= 0 && sz_pwrite(fd, value, size, 0) == 0);
+}
+
+/* Attributes of every kind of file, in the inode, in files, and moved from one to the other. */
 static void store_attributes(void)
 {
-	uint64_t object = make_file(root, "attributes", 0644, 700);
+	const struct stat owner = { .st_uid = 700, .st_gid = 701 };
+	uint64_t object = make_file(root, "attributes", 0644, 1);
+	uint64_t folder = make_folder(root, "attributes of a folder", 0755);
+	uint64_t full = make_file(root, "attributes beyond the inode", 0644, 710);
+	uint64_t gone = make_file(root, "attributes that go", 0644, 720);
 
-	NEED(sz_fs_setxattr(opened.fs, object, "user.colour", "blue", 4, 0) == 0);
-	NEED(sz_fs_setxattr(opened.fs, object, "user.gone", "x", 1, 0) == 0);
-	NEED(sz_fs_setxattr(opened.fs, object, "user.large", content, 9000, 0) == 0);
+	xattr_set(object, "user.colour", "blue", 4);
+	xattr_set(object, "user.gone", "x", 1);
+	xattr_set(object, "user.large", content, 9000);
+	xattr_set(object, "user.to-file", "small", 5);
+	xattr_set(object, "user.to-file", content + 1, 60000);
+	xattr_set(object, "user.to-inode", content, 60000);
+	xattr_set(object, "user.replaced", content, 65536);
+	xattr_set(object, "user.replaced", content + 2, 33000);
+	xattr_set(object, "user.huge and gone", content, 65536);
+	xattr_set(object, "user.to-inode", "small", 5);
 	NEED(sz_fs_removexattr(opened.fs, object, "user.gone") == 0);
+	NEED(sz_fs_removexattr(opened.fs, object, "user.huge and gone") == 0);
+	NEED(sz_fs_setattr(opened.fs, object, SZ_SET_UID | SZ_SET_GID, &owner) == 0);
+	xattr_expect(object, "user.colour", "blue", 4, false);
+	xattr_expect(object, "user.large", content, 9000, false);
+	xattr_expect(object, "user.to-inode", "small", 5, false);
+	xattr_expect(object, "user.to-file", content + 1, 60000, true);
+	xattr_expect(object, "user.replaced", content + 2, 33000, true);
 	expect_file(object, "/attributes", 0644, 700, 0, 1, root);
+
+	xattr_set(folder, "trusted.folder", content, 65536);
+	xattr_expect(folder, "trusted.folder", content, 65536, true);
+	expect_folder(folder, "/attributes of a folder", 0755, 0, 0, root);
+
+	/* Together they are more than an inode takes: the last ones get files. */
+	for (unsigned int i = 0; i < 9; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "user.%u", i);
+		xattr_set(full, name, content + i, 9000);
+		xattr_expect(full, name, content + i, 9000, i > 6);
+	}
+	expect_file(full, "/attributes beyond the inode", 0644, 710, 0, 1, root);
+
+	xattr_set(gone, "user.huge", content, 65536);
+	xattr_set(gone, "user.small", "x", 1);
+	NEED(sz_fs_unlink(opened.fs, root, "attributes that go") == 0);
 }
 
 /* What is not there any more: a held file too, whose space the last release frees. */
@@ -373,15 +431,25 @@ static uint64_t next(uint64_t *state)
 static bool is_lost_race(int result)
 {
 	return result == 0 || result == -ENOENT || result == -EEXIST || result == -ENOTDIR ||
-	       result == -EISDIR || result == -ENOTEMPTY || result == -EINVAL || result == -EPERM;
+	       result == -EISDIR || result == -ENOTEMPTY || result == -EINVAL || result == -EPERM ||
+	       result == -ENODATA;
 }
 
 static void stress_file(uint64_t object, uint64_t *state)
 {
 	const struct stat cut = { .st_size = (off_t)(next(state) % MIB) };
+	const struct stat owner = { .st_uid = 900 + (uint32_t)(next(state) % 3) };
+	char name[16];
 
 	if (sz_fs_hold(opened.fs, object) != 0)
 		return;
+	(void)snprintf(name, sizeof(name), "user.%lu", next(state) % 3);
+	if (next(state) % 4 == 0)
+		NEED(sz_fs_setxattr(opened.fs, object, name, content, next(state) % 65536, 0) == 0);
+	if (next(state) % 8 == 0)
+		NEED(is_lost_race(sz_fs_removexattr(opened.fs, object, name)));
+	if (next(state) % 8 == 0)
+		NEED(sz_fs_setattr(opened.fs, object, SZ_SET_UID, &owner) == 0);
 	NEED(is_lost_race(sz_fs_write(opened.fs, object, content, next(state) % 100000,
 				      next(state) % (2 * MIB))));
 	NEED(is_lost_race(sz_fs_setattr(opened.fs, object, SZ_SET_SIZE, &cut)));
@@ -424,6 +492,8 @@ static void *stress(void *argument)
 			break;
 		case 6:
 			result = sz_fs_lookup(opened.fs, from, name, &object);
+			if (result == 0)
+				stress_file(object, &state);
 			if (result == 0)
 				result = sz_fs_link(opened.fs, object, to, other);
 			break;
@@ -491,6 +561,9 @@ int main(int argc, char **argv)
 	(void)snprintf(path, sizeof(path), "%s/expected", output);
 	expected = fopen(path, "w");
 	NEED(expected != NULL);
+	(void)snprintf(path, sizeof(path), "%s/xattrs", output);
+	expected_xattrs = fopen(path, "w");
+	NEED(expected_xattrs != NULL);
 	devices = scripted_make();
 	random_fill(content, sizeof(content), 99);
 	pool_make(&opened, SZ_RAID_Z2);
@@ -506,7 +579,7 @@ int main(int argc, char **argv)
 	store_by_many();
 	store_sparse_and_changed();
 	pool_close(&opened);
-	NEED(fclose(expected) == 0);
+	NEED(fclose(expected) == 0 && fclose(expected_xattrs) == 0);
 	for (uint32_t i = 0; i < SCRIPTED_DEVICES; i++)
 		device_write_out(&devices->devices[i]);
 	return 0;

@@ -250,34 +250,157 @@ static void attributes(void)
 	pool_close(&opened);
 }
 
+static void attribute_is(uint64_t file, const char *name, const void *wanted, size_t wanted_size)
+{
+	static char value[65536];
+	size_t size = 0;
+
+	NEED(sz_fs_getxattr(opened.fs, file, name, NULL, 0, &size) == 0 && size == wanted_size);
+	if (wanted_size > 1)
+		NEED(sz_fs_getxattr(opened.fs, file, name, value, wanted_size - 1, &size) ==
+		     -ERANGE);
+	memset(value, 0, sizeof(value));
+	NEED(sz_fs_getxattr(opened.fs, file, name, value, sizeof(value), &size) == 0);
+	NEED(size == wanted_size && memcmp(value, wanted, size) == 0);
+}
+
+static void names_are(uint64_t file, const char *wanted, size_t wanted_size)
+{
+	char names[256];
+	size_t size = 0;
+
+	NEED(sz_fs_listxattr(opened.fs, file, NULL, 0, &size) == 0 && size == wanted_size);
+	NEED(wanted_size < 2 ||
+	     sz_fs_listxattr(opened.fs, file, names, wanted_size - 1, &size) == -ERANGE);
+	NEED(sz_fs_listxattr(opened.fs, file, names, sizeof(names), &size) == 0);
+	NEED(size == wanted_size && memcmp(names, wanted, size) == 0);
+}
+
 static void extended(void)
 {
 	static const char all[] = "user.a\0user.b";
-	static char value[40000];
-	char names[64];
+	char value[10];
+	char longest[257];
 	uint64_t file;
 	size_t size;
 
 	open_new();
 	file = make(root, "file", S_IFREG | 0644);
+	names_are(file, "", 0);
 	NEED(sz_fs_getxattr(opened.fs, file, "user.a", value, 10, &size) == -ENODATA);
 	NEED(sz_fs_removexattr(opened.fs, file, "user.a") == -ENODATA);
 	NEED(sz_fs_setxattr(opened.fs, file, "user.a", "1", 1, XATTR_REPLACE) == -ENODATA);
 	NEED(sz_fs_setxattr(opened.fs, file, "user.a", "1", 1, XATTR_CREATE) == 0);
 	NEED(sz_fs_setxattr(opened.fs, file, "user.a", "1", 1, XATTR_CREATE) == -EEXIST);
 	NEED(sz_fs_setxattr(opened.fs, file, "user.a", "12345", 5, 0) == 0);
-	NEED(sz_fs_setxattr(opened.fs, file, "user.b", "", 0, 0) == 0);
-	NEED(sz_fs_setxattr(opened.fs, file, "user.c", value, sizeof(value), 0) == -E2BIG);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.b", NULL, 0, 0) == 0);
+	NEED(sz_fs_setxattr(opened.fs, 99999, "user.b", "", 0, 0) == -ENOENT);
+	memset(longest, 'n', 256);
+	longest[256] = '\0';
+	NEED(sz_fs_setxattr(opened.fs, file, longest, "", 0, 0) == -ERANGE);
+	NEED(sz_fs_setxattr(opened.fs, file, "", "", 0, 0) == -ERANGE);
 	reopen();
-	NEED(sz_fs_getxattr(opened.fs, file, "user.a", value, 4, &size) == -ERANGE);
-	NEED(sz_fs_getxattr(opened.fs, file, "user.a", NULL, 0, &size) == 0 && size == 5);
-	NEED(sz_fs_getxattr(opened.fs, file, "user.a", value, 5, &size) == 0 && size == 5);
-	NEED(memcmp(value, "12345", 5) == 0);
-	NEED(sz_fs_listxattr(opened.fs, file, names, 3, &size) == -ERANGE);
-	NEED(sz_fs_listxattr(opened.fs, file, names, sizeof(names), &size) == 0);
-	NEED(size == sizeof(all) && memcmp(names, all, size) == 0);
+	attribute_is(file, "user.a", "12345", 5);
+	attribute_is(file, "user.b", "", 0);
+	names_are(file, all, sizeof(all));
 	NEED(sz_fs_removexattr(opened.fs, file, "user.a") == 0);
 	NEED(sz_fs_getxattr(opened.fs, file, "user.a", value, 5, &size) == -ENODATA);
+	names_are(file, "user.b", 7);
+	pool_close(&opened);
+}
+
+/* What does not fit into the inode stands in files of its own; nobody notices. */
+static void extended_large(void)
+{
+	static const char both[] = "user.small\0user.large";
+	uint8_t *data = malloc(65537);
+	struct stat owner = { .st_uid = 77, .st_gid = 78 };
+	char names[4096];
+	uint64_t file;
+	size_t size;
+
+	open_new();
+	random_fill(data, 65537, 8);
+	file = make(root, "file", S_IFREG | 0644);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.large", data, 65537, 0) == -E2BIG);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.large", data, 65536, XATTR_REPLACE) == -ENODATA);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.large", data, 65536, XATTR_CREATE) == 0);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.large", data, 65536, XATTR_CREATE) == -EEXIST);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.small", data, 10, 0) == 0);
+	NEED(sz_fs_setattr(opened.fs, file, SZ_SET_UID | SZ_SET_GID, &owner) == 0);
+	reopen();
+	attribute_is(file, "user.large", data, 65536);
+	attribute_is(file, "user.small", data, 10);
+	names_are(file, both, sizeof(both));
+	/* From one place to the other and back. */
+	NEED(sz_fs_setxattr(opened.fs, file, "user.small", data + 1, 32769, XATTR_REPLACE) == 0);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.large", data + 2, 32768, XATTR_REPLACE) == 0);
+	attribute_is(file, "user.small", data + 1, 32769);
+	attribute_is(file, "user.large", data + 2, 32768);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.small", data, 0, 0) == 0);
+	attribute_is(file, "user.small", "", 0);
+	NEED(sz_fs_removexattr(opened.fs, file, "user.small") == 0);
+	NEED(sz_fs_removexattr(opened.fs, file, "user.large") == 0);
+	NEED(sz_fs_removexattr(opened.fs, file, "user.large") == -ENODATA);
+	names_are(file, "", 0);
+	/* More and more of them. */
+	for (unsigned int i = 0; i < 100; i++) {
+		(void)snprintf(names, sizeof(names), "user.%u", i);
+		NEED(sz_fs_setxattr(opened.fs, file, names, data + i, 5000 + 500 * i, 0) == 0);
+	}
+	reopen();
+	NEED(sz_fs_listxattr(opened.fs, file, names, sizeof(names), &size) == 0);
+	NEED(size == 10 * 7 + 90 * 8);
+	for (unsigned int i = 0; i < 100; i++) {
+		(void)snprintf(names, sizeof(names), "user.%u", i);
+		attribute_is(file, names, data + i, 5000 + 500 * i);
+	}
+	free(data);
+	pool_close(&opened);
+}
+
+static uint64_t used_bytes(void)
+{
+	struct statvfs space;
+	struct sz_error error = { 0 };
+
+	/* What was freed is subtracted some transaction groups later. */
+	for (unsigned int i = 0; i < 4; i++)
+		NEED_OK(sz_pool_sync(opened.pool, &error), &error);
+	NEED(sz_fs_statfs(opened.fs, &space) == 0);
+	return (space.f_blocks - space.f_bfree) * space.f_frsize;
+}
+
+/* The space of large attributes goes with them, or with their file; with one that is held, later. */
+static void extended_space(void)
+{
+	uint8_t *data = malloc(65536);
+	char name[32];
+	uint64_t empty;
+	uint64_t file;
+
+	open_new();
+	random_fill(data, 65536, 9);
+	file = make(root, "file", S_IFREG | 0644);
+	(void)make(root, "other", S_IFREG | 0644);
+	empty = used_bytes();
+	for (unsigned int i = 0; i < 40; i++) {
+		(void)snprintf(name, sizeof(name), "user.%u", i % 20);
+		NEED(sz_fs_setxattr(opened.fs, file, name, data, 65536, 0) == 0);
+	}
+	NEED(used_bytes() > empty + 20 * 65536 && used_bytes() < empty + 30 * 65536);
+	for (unsigned int i = 0; i < 10; i++) {
+		(void)snprintf(name, sizeof(name), "user.%u", i);
+		NEED(sz_fs_removexattr(opened.fs, file, name) == 0);
+	}
+	NEED(used_bytes() < empty + 15 * 65536);
+	NEED(sz_fs_hold(opened.fs, file) == 0);
+	NEED(sz_fs_unlink(opened.fs, root, "file") == 0);
+	attribute_is(file, "user.11", data, 65536);
+	NEED(used_bytes() > empty + 10 * 65536);
+	sz_fs_release(opened.fs, file);
+	NEED(used_bytes() < empty + 65536);
+	free(data);
 	pool_close(&opened);
 }
 
@@ -349,6 +472,12 @@ static void unlinked_in_a_crash(void)
 	random_fill(data, 3 * MIB, 6);
 	file = make(root, "held", S_IFREG | 0644);
 	NEED(sz_fs_hold(opened.fs, file) == 0);
+	for (unsigned int i = 0; i < 50; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "user.%u", i);
+		NEED(sz_fs_setxattr(opened.fs, file, name, data, 65536, 0) == 0);
+	}
 	NEED(sz_fs_unlink(opened.fs, root, "held") == 0);
 	NEED(sz_fs_write(opened.fs, file, data, 3 * MIB, 0) == 0);
 	NEED(sz_fs_read(opened.fs, file, data, 100, 5, &done) == 0 && done == 100);
@@ -367,7 +496,7 @@ static void unlinked_is_gone(void)
 	NEED_OK(pool_import(&opened, false, &error), &error);
 	NEED_OK(sz_fs_open(opened.pool, NULL, true, &opened.fs, &error), &error);
 	NEED(sz_fs_statfs(opened.fs, &before) == 0);
-	NEED((before.f_blocks - before.f_bfree) * before.f_frsize > 3 * MIB);
+	NEED((before.f_blocks - before.f_bfree) * before.f_frsize > 6 * MIB);
 	sz_fs_close(opened.fs);
 	NEED_OK(sz_fs_open(opened.pool, NULL, false, &opened.fs, &error), &error);
 	NEED_OK(sz_pool_sync(opened.pool, &error), &error);
@@ -445,6 +574,8 @@ TEST_OF(renames)
 TEST_OF(contents)
 TEST_OF(attributes)
 TEST_OF(extended)
+TEST_OF(extended_large)
+TEST_OF(extended_space)
 TEST_OF(listings)
 TEST_OF(paths)
 TEST_OF(full)
@@ -460,10 +591,11 @@ int main(void)
 {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, devices_setup, devices_teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(test_names),          CASE(test_folders),  CASE(test_links),
-		CASE(test_renames),        CASE(test_contents), CASE(test_attributes),
-		CASE(test_extended),       CASE(test_listings), CASE(test_paths),
-		CASE(test_unlinked_files), CASE(test_full),
+		CASE(test_names),    CASE(test_folders),        CASE(test_links),
+		CASE(test_renames),  CASE(test_contents),       CASE(test_attributes),
+		CASE(test_extended), CASE(test_extended_large), CASE(test_extended_space),
+		CASE(test_listings), CASE(test_paths),          CASE(test_unlinked_files),
+		CASE(test_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

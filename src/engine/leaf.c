@@ -4,14 +4,11 @@
  *
  * Invariants
  * 1. A zio is completed exactly once, by zio_interrupt, from a worker or (without I/O) at once.
- * 2. A read never ends with ECKSUM, and damage ends with success and filler, which ZFS's own
- *    checksum finds; but with EIO for reads that ZFS does not check (REMOVAL, REBUILD).
- * 3. A leaf never opens anything but a device of the store that was set, and no I/O is under way
+ * 2. A leaf never opens anything but a device of the store that was set, and no I/O is under way
  *    on it once it is not set any more.
- * 4. What a failed flush covered is in the leaf's DTL, so that a resilver writes it again: ZFS itself
- *    takes no notice of flushes that fail.
  */
 #include "engine/engine_internal.h"
+#include "engine/leaf_io.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -20,16 +17,9 @@
 
 #define WORKERS                                                                                    \
 	8U /* 8 gave 1.4 times what 4 gave: the host's disk likes several requests at once */
-#define QUEUE             16384U /* zios; ZFS keeps at most about 1,000 a leaf in flight */
+#define QUEUE       16384U /* zios; ZFS keeps at most about 1,000 a leaf in flight */
 
-/*
- * Writes to a full disk are tried again for this long before ZFS is told: space may come back. The
- * time counts from the first of them, for the workers are few and the writes many.
- */
-#define NO_SPACE_RETRY_NS (3ULL * 1000 * 1000 * 1000)
-#define NO_SPACE_PAUSE_MS 100U
-
-#define LEAF_ASHIFT       12U
+#define LEAF_ASHIFT 12U
 
 static const char path_prefix[] = "/szpool/";
 
@@ -98,134 +88,8 @@ int sz_leaf_parse(const char *path, uint32_t *index_out)
 	return 0;
 }
 
-static bool read_is_checked(const zio_t *zio)
-{
-	return zio->io_priority != ZIO_PRIORITY_REMOVAL && zio->io_priority != ZIO_PRIORITY_REBUILD;
-}
-
-/*
- * ZFS's buffers come in pieces of a page; a device takes one piece. abd_borrow_buf would take a new
- * buffer for each zio, and compare its whole content on return, as libzpool's assertions are on.
- */
-struct bounce {
-	void *data;
-	size_t size_bytes;
-};
-
-/* A buffer that is at least as large; its content is undefined. libzpool too aborts without memory. */
-static void *bounce_get(struct bounce *bounce, size_t size_bytes)
-{
-	if (bounce->size_bytes < size_bytes) {
-		free(bounce->data);
-		bounce->data = aligned_alloc(SZ_SECTOR_BYTES, size_bytes);
-		VERIFY(bounce->data != NULL);
-		bounce->size_bytes = size_bytes;
-	}
-	return bounce->data;
-}
-
-static int leaf_read(zio_t *zio, struct sz_device *device, struct bounce *bounce)
-{
-	uint32_t count = (uint32_t)(zio->io_size / SZ_SECTOR_BYTES);
-	bool is_linear = abd_is_linear(zio->io_abd);
-	void *buffer = is_linear ? abd_to_buf(zio->io_abd) : bounce_get(bounce, zio->io_size);
-	int result = sz_device_read(device, zio->io_offset / SZ_SECTOR_BYTES, count, buffer);
-
-	if (result == -EBADMSG && read_is_checked(zio))
-		result = 0;
-	else if (result == -EBADMSG)
-		result = -EIO;
-	if (result != 0)
-		memset(buffer, 0, zio->io_size);
-	if (!is_linear)
-		abd_copy_from_buf(zio->io_abd, buffer, zio->io_size);
-	return result;
-}
-
-/* Whether the device has been full for so long that its writes fail. */
-static bool full_too_long(uint32_t index)
-{
-	uint64_t never = 0;
-	uint64_t now_ns = sz_clock_ns();
-
-	if (atomic_compare_exchange_strong(&full_since_ns[index], &never, now_ns))
-		return false;
-	return now_ns - never > NO_SPACE_RETRY_NS;
-}
-
-static int leaf_write(zio_t *zio, struct sz_device *device, uint32_t index, struct bounce *bounce)
-{
-	uint32_t count = (uint32_t)(zio->io_size / SZ_SECTOR_BYTES);
-	void *buffer;
-	int result;
-
-	if (abd_is_linear(zio->io_abd)) {
-		buffer = abd_to_buf(zio->io_abd);
-	} else {
-		buffer = bounce_get(bounce, zio->io_size);
-		abd_copy_to_buf(buffer, zio->io_abd, zio->io_size);
-	}
-	for (;;) {
-		result = sz_device_write(device, zio->io_offset / SZ_SECTOR_BYTES, count, buffer);
-		if (result != -ENOSPC || full_too_long(index))
-			break;
-		sz_sleep_ms(NO_SPACE_PAUSE_MS);
-	}
-	if (result == 0 && atomic_load(&full_since_ns[index]) != 0)
-		atomic_store(&full_since_ns[index], 0);
-	return result;
-}
-
-/*
- * What the leaf was given in the transaction group that is being written may be lost: the resilver
- * that follows when the leaf is back writes it again. Later writes fail, which makes the DTL durable.
- */
-static void flush_failed(vdev_t *vd)
-{
-	spa_t *spa = vd->vdev_spa;
-	uint64_t txg = spa_syncing_txg(spa);
-
-	if (spa_writeable(spa) && txg != 0 && vd->vdev_top != NULL)
-		vdev_dtl_dirty(vd, DTL_MISSING, txg, 1);
-}
-
-static int leaf_serve(zio_t *zio, struct sz_device *device, uint32_t index, struct bounce *bounce)
-{
-	uint64_t sector = zio->io_offset / SZ_SECTOR_BYTES;
-	int result;
-
-	switch (zio->io_type) {
-	case ZIO_TYPE_READ:
-		return leaf_read(zio, device, bounce);
-	case ZIO_TYPE_WRITE:
-		return leaf_write(zio, device, index, bounce);
-	case ZIO_TYPE_TRIM:
-		return sz_device_trim(device, sector, zio->io_size / SZ_SECTOR_BYTES);
-	case ZIO_TYPE_FLUSH:
-		result = sz_device_flush(device);
-		if (result != 0)
-			flush_failed(zio->io_vd);
-		return result;
-	case ZIO_TYPE_NULL:
-	case ZIO_TYPE_FREE:
-	case ZIO_TYPE_CLAIM:
-	case ZIO_TYPES:
-	default:
-		return -ENOTSUP;
-	}
-}
-
-static void zio_finish(zio_t *zio, int result)
-{
-	/* EBADMSG and friends must not reach ZFS: some of its own codes share their numbers. */
-	if (result != 0 && result != -ENXIO && result != -ENOSPC && result != -ENOTSUP)
-		result = -EIO;
-	zio->io_error = -result;
-	zio_interrupt(zio);
-}
-
 /* Serves a zio if its store is still there. Under queue_lock, which it lets go meanwhile. */
-static int zio_serve(zio_t *zio, struct bounce *bounce)
+static int zio_serve(zio_t *zio, struct sz_bounce *bounce)
 {
 	struct sz_device *device = leaf_store == NULL ? NULL : zio->io_vd->vdev_tsd;
 	uint32_t index = 0;
@@ -235,7 +99,7 @@ static int zio_serve(zio_t *zio, struct bounce *bounce)
 		return -ENXIO;
 	busy++;
 	(void)pthread_mutex_unlock(&queue_lock);
-	result = leaf_serve(zio, device, index, bounce);
+	result = sz_leaf_io(zio, device, &full_since_ns[index], bounce);
 	(void)pthread_mutex_lock(&queue_lock);
 	if (result != 0 && (zio->io_type == ZIO_TYPE_WRITE || zio->io_type == ZIO_TYPE_FLUSH))
 		last_failure = (struct sz_leaf_failure){ .code = result, .device = index };
@@ -246,7 +110,7 @@ static int zio_serve(zio_t *zio, struct bounce *bounce)
 
 static void *worker_run(void *unused)
 {
-	struct bounce bounce = { 0 };
+	struct sz_bounce bounce = { 0 };
 
 	(void)unused;
 	(void)pthread_setname_np(pthread_self(), "sz-leaf");
@@ -265,11 +129,11 @@ static void *worker_run(void *unused)
 			(void)pthread_cond_broadcast(&queue_drained);
 		result = zio_serve(zio, &bounce);
 		(void)pthread_mutex_unlock(&queue_lock);
-		zio_finish(zio, result);
+		sz_zio_finish(zio, result);
 		(void)pthread_mutex_lock(&queue_lock);
 	}
 	(void)pthread_mutex_unlock(&queue_lock);
-	free(bounce.data);
+	sz_bounce_fini(&bounce);
 	return NULL;
 }
 

@@ -194,7 +194,7 @@ static int check_run(struct check *check)
 	struct sz_error error = { 0 };
 	bool is_good;
 
-	if (store_open(&options, &check->opened, &error) != 0) {
+	if (store_open(&options, &check->opened.store, &error) != 0) {
 		(void)fprintf(stderr, "%s does not open: %s\n", check->path, error.text);
 		return STATUS_UNOPENED;
 	}

@@ -4,6 +4,7 @@
 
 #include "fs/fs.h"
 #include "history.h"
+#include "open.h"
 
 struct opened {
 	struct sz_store *store;
@@ -13,11 +14,6 @@ struct opened {
 };
 
 /* All of these tell what went wrong, and end the program, unless they return something else. */
-void die(const char *format, ...) PRINTF_LIKE(1, 2) __attribute__((noreturn));
-
-/* The passphrase is the first line of the file that SZPOOL_PASSPHRASE_FILE names. */
-int store_open(const struct sz_store_open *options, struct opened *opened,
-	       struct sz_error *error) MUST_CHECK;
 void pool_open(struct opened *opened, bool read_only);
 void opened_close(struct opened *opened);
 

@@ -1,11 +1,12 @@
 /*
  * Changes a pool as fast as it may, seals and compacts it meanwhile, and keeps a journal of all that:
  *
- *   chaos-write STORE JOURNAL [RATE-MIB [PAUSE-MS [SEED]]]
+ *   chaos-write STORE JOURNAL [RATE-MIB [PAUSE-MS [SPEED [SEED]]]]
  *
  * until SIGTERM (seals, closes) or SIGKILL. If there is a journal already, the store's content is
  * compared with it first: all that was synced has to be there. RATE bounds what each hand writes in a
- * second, PAUSE the time between two seals.
+ * second, PAUSE the time between two seals. SPEED: the store's clock runs so many times as fast, so that
+ * generations grow old and go while a copy is made.
  */
 #include "opened.h"
 
@@ -56,6 +57,15 @@ static void must(int result, const char *what)
 {
 	if (result != 0)
 		die("%s: %s", what, strerror(-result));
+}
+
+/* The linker puts this in the place of the clock by which generations age. */
+static uint64_t speed = 1;
+uint64_t __real_sz_boot_ns(void);
+uint64_t __wrap_sz_boot_ns(void);
+uint64_t __wrap_sz_boot_ns(void)
+{
+	return __real_sz_boot_ns() * speed;
 }
 
 /* Changes */
@@ -249,7 +259,7 @@ static void begin(struct writer *writer, const char *store, struct hand *hands)
 	const struct sz_store_open options = { .path = store };
 	struct sz_error error = { 0 };
 
-	if (store_open(&options, &writer->opened, &error) != 0)
+	if (store_open(&options, &writer->opened.store, &error) != 0)
 		die("the store does not open: %s", error.text);
 	pool_open(&writer->opened, false);
 	if (journal_open(writer->journal_path, &writer->journal) == 0) {
@@ -275,11 +285,12 @@ int main(int count, char **arguments)
 	int signal_number;
 
 	if (count < 3)
-		die("usage: chaos-write STORE JOURNAL [RATE-MIB [PAUSE-MS [SEED]]]");
+		die("usage: chaos-write STORE JOURNAL [RATE-MIB [PAUSE-MS [SPEED [SEED]]]]");
 	writer.journal_path = arguments[2];
 	writer.rate_bytes = argument(count, arguments, 3, 1000) << 20;
 	writer.pause_ms = argument(count, arguments, 4, 0);
-	writer.seed = argument(count, arguments, 5, sz_clock_ns());
+	speed = argument(count, arguments, 5, 1);
+	writer.seed = argument(count, arguments, 6, sz_clock_ns());
 	(void)sigemptyset(&end);
 	(void)sigaddset(&end, SIGTERM);
 	(void)pthread_sigmask(SIG_BLOCK, &end, NULL);

@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# A pool is written to, synced, sealed and compacted without a pause, while programs that know nothing of it
+# copy its folder: rsync in many ways, rclone, cp, tar; at full speed, slowly, killed at any moment. After each
+# run the copy is opened with the passphrase alone. It holds exactly what was stored at one moment, no earlier
+# than the newest generation when a run began that ended by itself, give or take what the ladder leaves out; a
+# scrub finds nothing. Now and then the writer itself is killed, and goes on. TAP.
+#
+#   copies.sh SZPOOL CHAOS-WRITE CHAOS-CHECK [ROUNDS]      SZ_SEED repeats the choices of a run
+#                                                        SZ_KEEP=FOLDER keeps copies that failed there
+write=$(readlink -f "$2")
+check=$(readlink -f "$3")
+# shellcheck source-path=SCRIPTDIR/../cli
+. "$(dirname "$(readlink -f "$0")")/../cli/lib.sh"
+rounds=${4:-5}
+seed=${SZ_SEED:-$(date +%s)}
+echo "# SZ_SEED=$seed"
+RANDOM=$((seed % 32768))
+
+SPEED=20 # the store's clock runs so many times as fast
+# Of any three generations within two minutes the middle one goes, so that is by how much a copy may be older.
+SLACK=$((120 / SPEED + 2))
+writer_rate=6 # MiB/s, of each of its hands
+writer=
+
+position() { stat -c %s journal; }
+chance() { [ $((RANDOM % $1)) = 0 ]; }
+seconds_below() { awk -v x=$RANDOM -v most="$1" 'BEGIN { print 0.05 + most * x / 32768 }'; }
+
+writer_start() {
+	"$write" store journal $writer_rate 150 $SPEED "$seed" 2>writer.err &
+	writer=$!
+	for _ in $(seq 200); do
+		if [ -s journal ] && [ "$(position)" != "${1:-0}" ]; then return 0; fi
+		kill -0 "$writer" 2>/dev/null || break
+		sleep 0.1
+	done
+	sed 's/^/# /' writer.err
+	return 1
+}
+writer_is_well() { kill -0 "$writer" 2>/dev/null || { sed 's/^/# /' writer.err && return 1; }; }
+writer_kill() {
+	kill -9 "$writer"
+	wait "$writer" 2>/dev/null
+}
+writer_again() { writer_kill && writer_start "$(position)"; }
+writer_end() {
+	kill "$writer"
+	wait "$writer" || { sed 's/^/# /' writer.err && return 1; }
+}
+
+# Runs a copier, with all its processes, to its end or for so many seconds ("": to its end).
+copier() { # SECONDS COMMAND…
+	local limit=$1 pid
+	shift
+	setsid "$@" >copier.out 2>&1 &
+	pid=$!
+	if [ -n "$limit" ]; then
+		sleep "$limit"
+		kill -9 -- -$pid 2>/dev/null
+	fi
+	wait $pid 2>/dev/null
+	case $? in
+	0 | 23 | 24 | 137) ;; # files vanished meanwhile, or it was killed
+	*) sed 's/^/# /' copier.out | tail -n 5 ;;
+	esac
+	return 0
+}
+
+# Opens a copy of the copy, made of hard links: no file of it may change. What is checked is in the file out.
+opens() { # COPY CHECK-OPTION…
+	local copy=$1 status=0
+	shift
+	find "$copy" -type f -printf '%P %s %T@\n' | sort >before
+	cp -al "$copy" opened || return 1
+	timeout -k 10 120 "$check" "$@" --scrub opened journal || status=$?
+	rm -rf opened
+	find "$copy" -type f -printf '%P %s %T@\n' | sort >after
+	cmp before after || status=3
+	if [ $status != 0 ] && [ -n "${SZ_KEEP:-}" ]; then
+		mkdir -p "$SZ_KEEP/$number" && cp -a "$copy" journal passphrase "$SZ_KEEP/$number"
+	fi
+	return $status
+}
+
+# Ways of rsync that all may follow each other in one copy.
+rsync_way() {
+	local ways=(--delete --delete-before --delete-during --delete-delay --delete-after
+		"--delete --inplace" "--delete --size-only" "--delete --checksum" "--delete --whole-file"
+		"--delete --exclude=live/" "--delete --no-inc-recursive" "--delete --delay-updates")
+	echo "${ways[RANDOM % ${#ways[@]}]}"
+}
+
+declare -A complete # when the last run that ended by itself began, by copy
+
+# Copies and checks. A run that is killed must leave what the last whole one, or an older one, had.
+round() { # NAME COPY SECONDS COMMAND…
+	local name=$1 copy=$2 limit=$3 since until before=${complete[$2]:-}
+	shift 3
+	since=$(position)
+	copier "$limit" "$@"
+	until=$(position)
+	if [ -z "$limit" ]; then
+		complete[$copy]=$since
+		ok "$name" opens "$copy" --since "$since" --slack $SLACK --until "$until"
+	elif [ -n "$before" ]; then
+		ok "$name" opens "$copy" --since "$before" --slack $((2 * SLACK)) --until "$until"
+	fi
+	sed 's/^/# /' out
+	ok "the writer goes on" writer_is_well
+}
+
+rsync_round() { # LIMIT
+	local way limit=()
+	way=$(rsync_way)
+	chance 2 && limit=(--bwlimit=$((4 + RANDOM % 16))m)
+	# shellcheck disable=SC2086 # several options
+	round "rsync $way ${limit[*]}${1:+ killed after $1 s}" rsync "$1" rsync -a $way "${limit[@]}" store/ rsync
+}
+
+any_round() {
+	case $((RANDOM % 12)) in
+	[0-3]) rsync_round "" ;;
+	[4-6]) rsync_round "$(seconds_below 4)" ;;
+	7)
+		round "rsync --ignore-existing" existing "" rsync -a --delete --ignore-existing store/ existing
+		;;
+	8)
+		round "rclone without times" rclone "" \
+			rclone sync --size-only --no-update-modtime --local-no-check-updated --retries 1 store rclone
+		;;
+	9)
+		rm -rf plain
+		round "cp -a" plain "" cp -a store plain
+		;;
+	10)
+		rm -rf plain && mkdir plain
+		round "tar" plain "" sh -c 'tar -C store -c . | tar -C plain -x'
+		;;
+	11) # its live files are those of the store, and grow with them: frozen, it is a torn copy
+		rm -rf linked plain
+		round "cp -al" plain "" sh -c 'cp -al store linked && cp -a linked plain'
+		;;
+	esac
+}
+
+SIZE=3G ok "create" create --kdf interactive store
+ok "the writer begins" writer_start
+sleep 2
+round "rsync, the first time" rsync "" rsync -a --delete store/ rsync
+for ((i = 1; i <= rounds; i++)); do
+	sleep "$(seconds_below 3)"
+	any_round
+	if chance 5; then ok "the writer is killed, and goes on" writer_again; fi
+done
+ok "the writer ends" writer_end
+round "rsync of the closed store" rsync "" rsync -a --delete store/ rsync
+ok "the store itself" "$check" --since "$(position)" --scrub store journal
+ok "the program says that all is well" run status --check rsync
+done_testing

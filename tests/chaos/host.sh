@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# A host that does not keep what it was given: on one or two devices it drops files, cuts them, flips bits,
+# exchanges contents, hands back files of older generations, loses whole folders. What is read stays right, a scrub
+# heals, every damaged object is named; a second scrub finds none. TAP.
+#
+#   host.sh SZPOOL CHAOS-WRITE CHAOS-CHECK CHAOS-OBJECTS [TIMES]      SZ_SEED repeats the choices of a run
+write=$(readlink -f "$2")
+check=$(readlink -f "$3")
+list_objects=$(readlink -f "$4")
+# shellcheck source-path=SCRIPTDIR/../cli
+. "$(dirname "$(readlink -f "$0")")/../cli/lib.sh"
+times=${5:-1}
+seed=${SZ_SEED:-$(date +%s)}
+echo "# SZ_SEED=$seed"
+RANDOM=$((seed % 32768))
+
+below() { echo $(((RANDOM * 32768 + RANDOM) % $1)); }
+
+write_for() { # SECONDS
+	local writer
+	"$write" store journal 8 100 20 "$seed" &
+	writer=$!
+	sleep "$1"
+	kill "$writer"
+	wait "$writer"
+}
+
+# Two devices' folders, and the objects of the newest generation that are in them: all that is hurt.
+choose_folders() {
+	mapfile -t folders < <(find copy -mindepth 1 -maxdepth 1 -type d ! -name live | sort | shuf -n 2 --random-source=<(yes "$RANDOM"))
+}
+choose_files() { # KIND-REGEX PERCENT
+	mapfile -t files < <(find "${folders[@]}" -maxdepth 1 -type f | sort | while read -r file; do
+		grep -qE "^($1) [0-9]+ ${file##*/}$" objects && echo "$file"
+	done | awk -v seed=$RANDOM -v percent="$2" 'BEGIN { srand(seed) } rand() * 100 < percent')
+}
+
+flip() { # FILE
+	local at
+	at=$(below "$(stat -c %s "$1")")
+	head -c 1 /dev/urandom | dd of="$1" bs=1 seek="$at" conv=notrunc status=none
+}
+
+# What is damaged for good, which has to be named, goes to the file hurt.
+case_drop() { choose_files "$any" 30 && name_hurt && rm "${files[@]}"; }
+case_truncate() {
+	choose_files "$any" 30 && name_hurt
+	for file in "${files[@]}"; do truncate -s "$(below "$(stat -c %s "$file")")" "$file"; done
+}
+case_empty_files() { choose_files "$any" 30 && name_hurt && truncate -s 0 "${files[@]}"; }
+case_flip() {
+	choose_files "$any" 60
+	for file in "${files[@]}"; do for _ in 1 2 3 4 5; do flip "$file"; done; done
+}
+case_exchange() { # two contents, under each other's names
+	choose_files "band|delta|hot|index|root" 40
+	for ((at = 0; at + 1 < ${#files[@]}; at += 2)); do
+		mv "${files[at]}" exchanged && mv "${files[at + 1]}" "${files[at]}" && mv exchanged "${files[at + 1]}"
+	done
+}
+case_copies() { # other contents in their place
+	choose_files band 40 && name_hurt
+	for file in "${files[@]}"; do head -c "$(stat -c %s "$file")" /dev/urandom >random && mv random "$file"; done
+}
+case_old_files() { # the folders as they were some generations ago
+	for folder in "${folders[@]}"; do
+		rm -r "$folder" && cp -a "older/${folder##*/}" "$folder"
+	done
+}
+case_mixed_files() { # some are as of old, the new ones are gone
+	for folder in "${folders[@]}"; do cp -an "older/${folder##*/}/." "$folder"; done
+	choose_files "$any" 50 && name_hurt && rm "${files[@]}"
+}
+case_one_folder_empty() { find "${folders[0]}" -type f -delete; }
+case_two_folders_empty() { find "${folders[@]}" -type f -delete; }
+case_one_folder_gone() { rm -r "${folders[0]}"; }
+case_two_folders_gone() { rm -r "${folders[@]}"; }
+case_gone_and_old() { rm -r "${folders[0]}" "${folders[1]}" && cp -a "older/${folders[1]##*/}" copy/; }
+case_everything() {
+	choose_files "$any" 25 && name_hurt && rm "${files[@]}"
+	choose_files "$any" 25
+	for file in "${files[@]}"; do flip "$file"; done
+	choose_files "$any" 25
+	for file in "${files[@]}"; do truncate -s "$(below "$(stat -c %s "$file")")" "$file"; done
+}
+
+any="band|delta|hot|index|root"
+name_hurt() { printf '%s\n' "${files[@]##*/}" | grep -xFf <(awk '/^(band|delta|hot) / { print $3 }' objects) >hurt; }
+all_named() { ! grep -vFf <(grep -oE '[0-9a-f]{32}' out) hurt; }
+
+case_run() { # NAME
+	local name=${1//_/ }
+	rm -rf copy && cp -a store copy && : >hurt
+	choose_folders
+	"case_$1"
+	ok "$name: everything is read, a scrub heals" timeout -k 10 120 "$check" --heal copy journal
+	cp out healed
+	then_ok "$name: what is damaged is named ($(wc -l <hurt) objects)" all_named
+	ok "$name: all is well then" timeout -k 10 120 "$check" --scrub copy journal
+	ok "$name: status says so" run status --check copy
+}
+
+SIZE=3G ok "create" create --kdf interactive store
+ok "many generations" write_for 5
+ok "a copy" cp -a store older
+ok "many more" write_for 5
+"$list_objects" store >objects
+ok "an object of each kind" test "$(cut -d' ' -f1 objects | sort -u | wc -l)" = 5
+for ((time = 0; time < times; time++)); do
+	for name in $(declare -F | sed -n 's/^declare -f case_//p' | grep -v '^run$'); do case_run "$name"; done
+done
+done_testing

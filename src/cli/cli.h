@@ -8,6 +8,8 @@
 #define SZ_CLI_CLI_H
 
 #include <bsd/sys/tree.h>
+#include <stdatomic.h>
+#include <stdio.h>
 
 #include "fs/fs.h"
 
@@ -178,12 +180,35 @@ void passphrase_free(struct sz_passphrase *passphrase);
 extern const char *const words[WORD_COUNT];
 
 /*
+ * Where a command reads and writes, and what interrupts it. Nothing of the commands uses stdin, stdout and
+ * stderr themselves: what runs for another process has that one's.
+ */
+struct console {
+	FILE *out; /* NULL: the process's own */
+	FILE *err;
+	int in;
+	int terminal;             /* -1: none, or to be opened */
+	atomic_int signal_number; /* 0: none came */
+	int wake_fd;              /* readable once a signal came; never read */
+};
+struct console *console_own(void);     /* the process's */
+struct console *console_current(void); /* this thread's; its own if none was given it */
+void console_use(struct console *console);
+FILE *console_out(void);
+FILE *console_err(void);
+int console_in(void);
+int console_terminal(void);      /* the caller's to close; -1: there is none */
+bool console_agrees(void);       /* a line that begins with y */
+void line_out(const char *text); /* to console_out, with a newline */
+
+/*
  * Interrupts. SIGINT, SIGTERM and SIGHUP are taken by a thread of their own: the first is
  * remembered, and the command ends in good order as soon as it looks; a second ends the process at
  * once, which loses nothing that was flushed.
  */
 int interrupt_start(struct sz_error *error) MUST_CHECK; /* before any other thread is made */
 void interrupt_stop(void);
+void interrupt_set(struct console *console, int number);
 int interrupt_signal(void); /* its number; 0: none came */
 /* -EINTR with a text once a signal came. */
 int interrupt_check(struct sz_error *error) MUST_CHECK;

@@ -22,11 +22,11 @@ static int print(struct invocation *invocation, const struct sz_pool_space *spac
 	size_text(space->size_bytes, size);
 	size_text(space->used_bytes, used);
 	size_text(space->available_bytes, available);
-	(void)printf("%8s %8s %8s %5s\n%8s %8s %8s %4u%%\n", "SIZE", "USED", "AVAIL", "USE%", size,
-		     used, available,
-		     space->size_bytes == 0 ? 0
-					    : (unsigned int)(100.0 * (double)space->used_bytes /
-							     (double)space->size_bytes));
+	(void)fprintf(console_out(), "%8s %8s %8s %5s\n%8s %8s %8s %4u%%\n", "SIZE", "USED",
+		      "AVAIL", "USE%", size, used, available,
+		      space->size_bytes == 0 ? 0
+					     : (unsigned int)(100.0 * (double)space->used_bytes /
+							      (double)space->size_bytes));
 	return 0;
 }
 

@@ -355,7 +355,7 @@ static int path_get(struct get *get, char *path, const char *target)
 	if (result != 0)
 		return sz_fail(get->error, result, "%s: %s", path, strerror(-result));
 	if (strcmp(target, "-") == 0) {
-		result = file_out(get->fs, inode, STDOUT_FILENO, get->error);
+		result = file_out(get->fs, inode, fileno(console_out()), get->error);
 		return result == 0 ? 0 : sz_fail(get->error, result, "%s", path);
 	}
 	if (get->invocation->count > 3 && !is_folder)

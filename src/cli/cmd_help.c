@@ -20,17 +20,17 @@ static void option_print(const struct option_spec *spec)
 		       spec->letter != 0 ? spec->letter : ' ', spec->letter != 0 ? ", " : " ",
 		       spec->name, spec->argument != NULL ? " " : "",
 		       spec->argument != NULL ? spec->argument : "");
-	(void)printf("  %-34s %s\n", left, spec->summary);
+	(void)fprintf(console_out(), "  %-34s %s\n", left, spec->summary);
 }
 
 static void command_print(const struct command *command)
 {
-	(void)printf("szpool %s: %s\n\nUsage: szpool %s [OPTION...] %s\n\n", command->name,
-		     command->summary, command->name, command->operands);
+	(void)fprintf(console_out(), "szpool %s: %s\n\nUsage: szpool %s [OPTION...] %s\n\n",
+		      command->name, command->summary, command->name, command->operands);
 	for (unsigned int i = 0; i < OPTION_COUNT; i++)
 		if (has_option(command, i))
 			option_print(option_spec((enum option_id)i));
-	(void)printf("\nManual: man szpool-%s, man szpool\n", command->name);
+	(void)fprintf(console_out(), "\nManual: man szpool-%s, man szpool\n", command->name);
 }
 
 static void overview_print(void)
@@ -38,19 +38,19 @@ static void overview_print(void)
 	const struct command *command;
 	const struct exit_meaning *meaning;
 
-	(void)puts("szpool: a ZFS pool in a folder\n\n"
-		   "Usage: szpool COMMAND [OPTION...] OPERAND...\n");
+	line_out("szpool: a ZFS pool in a folder\n\n"
+		 "Usage: szpool COMMAND [OPTION...] OPERAND...\n");
 	for (size_t i = 0; (command = command_at(i)) != NULL; i++)
-		(void)printf("  %-10s %-22s %s\n", command->name, command->operands,
-			     command->summary);
-	(void)puts(
+		(void)fprintf(console_out(), "  %-10s %-22s %s\n", command->name, command->operands,
+			      command->summary);
+	line_out(
 		"\nSTORE is the folder that create made, or a copy of it. PATH begins with '/', the "
 		"pool's\nroot folder. 'szpool help COMMAND' lists a command's options.\n\n"
 		"The passphrase comes from --passphrase-file, --passphrase-command, the file that\n"
 		"SZPOOL_PASSPHRASE_FILE names, or is asked for at the terminal.\n\n"
 		"Exit codes:");
 	for (size_t i = 0; (meaning = exit_meaning_at(i)) != NULL; i++)
-		(void)printf("  %3d  %s\n", meaning->code, meaning->meaning);
+		(void)fprintf(console_out(), "  %3d  %s\n", meaning->code, meaning->meaning);
 }
 
 static json_t *command_json(const struct command *command)

@@ -38,7 +38,7 @@ static void size_line(const char *what, uint64_t bytes, const char *note)
 	char text[SIZE_TEXT_BYTES];
 
 	size_text(bytes, text);
-	(void)printf("%12s: %s%s\n", what, text, note);
+	(void)fprintf(console_out(), "%12s: %s%s\n", what, text, note);
 }
 
 static void info_text(struct session *session, const struct sz_store_info *info,
@@ -49,16 +49,17 @@ static void info_text(struct session *session, const struct sz_store_info *info,
 
 	sz_hex_encode(info->store_id, sizeof(info->store_id), id);
 	time_text(info->sealed_wall_ns / 1000000000, sealed);
-	(void)printf("%12s: %s\n", "store", id);
-	(void)printf("%12s: %u\n", "format", info->format_version);
-	(void)printf("%12s: %" PRIu64 ", sealed %s\n", "generation", info->generation, sealed);
-	(void)printf("%12s: %s\n", "code", info->code);
+	(void)fprintf(console_out(), "%12s: %s\n", "store", id);
+	(void)fprintf(console_out(), "%12s: %u\n", "format", info->format_version);
+	(void)fprintf(console_out(), "%12s: %" PRIu64 ", sealed %s\n", "generation",
+		      info->generation, sealed);
+	(void)fprintf(console_out(), "%12s: %s\n", "code", info->code);
 	if (info->recovered)
-		(void)printf("%12s: %s\n", "recovered", info->recovery_text);
-	(void)printf("%12s: %u, of which %u may be lost\n", "devices", info->device_count,
-		     info->parity);
+		(void)fprintf(console_out(), "%12s: %s\n", "recovered", info->recovery_text);
+	(void)fprintf(console_out(), "%12s: %u, of which %u may be lost\n", "devices",
+		      info->device_count, info->parity);
 	size_line("virtual", info->virtual_bytes, " (all devices)");
-	(void)printf("%12s: %" PRIu64 "\n", "objects", info->object_count);
+	(void)fprintf(console_out(), "%12s: %" PRIu64 "\n", "objects", info->object_count);
 	size_line("stored", info->stored_bytes, " (on disk)");
 	size_line("used", space->used_bytes, " (in the pool)");
 	size_line("band", (uint64_t)info->band_sectors * SZ_SECTOR_BYTES, "");
@@ -66,9 +67,9 @@ static void info_text(struct session *session, const struct sz_store_info *info,
 	for (uint32_t i = 0; i < info->device_count; i++) {
 		const char *folder = sz_device_folder(sz_store_device(session->store, i));
 
-		(void)printf("%10s %u: ", "device", i);
+		(void)fprintf(console_out(), "%10s %u: ", "device", i);
 		name_print(folder[0] != '\0' ? folder : "missing");
-		(void)putchar('\n');
+		(void)fputc('\n', console_out());
 	}
 }
 

@@ -68,19 +68,20 @@ static void long_print(const struct stat *stat, const char *name, const char *ta
 
 	mode_text(stat->st_mode, mode);
 	time_text((uint64_t)stat->st_mtim.tv_sec, time);
-	(void)printf("%s %3ju %6u %6u ", mode, (uintmax_t)stat->st_nlink, stat->st_uid,
-		     stat->st_gid);
+	(void)fprintf(console_out(), "%s %3ju %6u %6u ", mode, (uintmax_t)stat->st_nlink,
+		      stat->st_uid, stat->st_gid);
 	if (S_ISCHR(stat->st_mode) || S_ISBLK(stat->st_mode))
-		(void)printf("%5u, %5u", major(stat->st_rdev), minor(stat->st_rdev));
+		(void)fprintf(console_out(), "%5u, %5u", major(stat->st_rdev),
+			      minor(stat->st_rdev));
 	else
-		(void)printf("%12jd", (intmax_t)stat->st_size);
-	(void)printf(" %s ", time);
+		(void)fprintf(console_out(), "%12jd", (intmax_t)stat->st_size);
+	(void)fprintf(console_out(), " %s ", time);
 	name_print(name);
 	if (S_ISLNK(stat->st_mode)) {
-		(void)fputs(" -> ", stdout);
+		(void)fputs(" -> ", console_out());
 		name_print(target);
 	}
-	(void)putchar('\n');
+	(void)fputc('\n', console_out());
 }
 
 static int json_add(struct listing *listing, const struct stat *stat, const char *path,
@@ -116,12 +117,12 @@ static int entry_print(struct listing *listing, uint64_t inode, const char *path
 		long_print(&stat, shown, target);
 	else if (result == 0) {
 		name_print(shown);
-		(void)putchar('\n');
+		(void)fputc('\n', console_out());
 	}
 	if (result != 0)
 		return sz_fail(&listing->invocation->error, result, "%s: %s", path,
 			       strerror(-result));
-	return ferror(stdout) != 0 ? -EPIPE : 0;
+	return ferror(console_out()) != 0 ? -EPIPE : 0;
 }
 
 static int folder_push(struct listing *listing, char *path)
@@ -156,9 +157,9 @@ static int folder_list(struct listing *listing, const char *path)
 		return sz_fail(&listing->invocation->error, result, "%s: %s", path,
 			       strerror(-result));
 	if (listing->headers && listing->json == NULL) {
-		(void)fputs(listing->is_first ? "" : "\n", stdout);
+		(void)fputs(listing->is_first ? "" : "\n", console_out());
 		name_print(path);
-		(void)puts(":");
+		line_out(":");
 	}
 	listing->is_first = false;
 	for (size_t i = 0; result == 0 && i < entries.count; i++) {

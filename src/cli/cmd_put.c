@@ -350,7 +350,7 @@ static int stream_put(struct put *put, uint64_t folder, const char *name)
 	if (result != 0)
 		return pool_fail(put, name, result);
 	while (result == 0 && done == PIECE_BYTES) {
-		result = interrupt_read(STDIN_FILENO, put->piece, PIECE_BYTES, &done);
+		result = interrupt_read(console_in(), put->piece, PIECE_BYTES, &done);
 		if (result != 0) {
 			(void)sz_fail(put->error, result, "standard input: %s", strerror(-result));
 			break;

@@ -24,9 +24,9 @@ static int unlink_one(struct removal *removal, uint64_t parent, const char *name
 	int result;
 
 	if (option_is_given(removal->invocation, OPTION_DRY_RUN)) {
-		(void)fputs("would remove ", stdout);
+		(void)fputs("would remove ", console_out());
 		name_print(path);
-		(void)putchar('\n');
+		(void)fputc('\n', console_out());
 		return 0;
 	}
 	result = sz_fs_unlink(removal->fs, parent, name);
@@ -58,14 +58,12 @@ static int remove_tree(struct removal *removal, uint64_t parent, uint64_t folder
 
 static bool is_agreed(const struct removal *removal, const char *path)
 {
-	char answer[8] = "";
-
 	if (option_is_given(removal->invocation, OPTION_YES) ||
-	    option_is_given(removal->invocation, OPTION_DRY_RUN) || isatty(STDIN_FILENO) != 1 ||
-	    isatty(STDERR_FILENO) != 1)
+	    option_is_given(removal->invocation, OPTION_DRY_RUN) || isatty(console_in()) != 1 ||
+	    isatty(fileno(console_err())) != 1)
 		return true;
-	(void)fprintf(stderr, "szpool: remove %s and all that is in it? [y/N] ", path);
-	return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] | ' ') == 'y';
+	(void)fprintf(console_err(), "szpool: remove %s and all that is in it? [y/N] ", path);
+	return console_agrees();
 }
 
 static int remove_one(struct removal *removal, const char *path)

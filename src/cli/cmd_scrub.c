@@ -31,7 +31,7 @@ static void line_print(struct watch *watch, const struct sz_scan_status *scan)
 	watch->line_ns = now_ns;
 	size_text(scan->issued_bytes, issued);
 	size_text(scan->total_bytes, total);
-	(void)fprintf(stderr, "szpool: %s: %s of %s\n", watch->progress.verb, issued, total);
+	(void)fprintf(console_err(), "szpool: %s: %s of %s\n", watch->progress.verb, issued, total);
 }
 
 static bool watch_progress(void *context, const struct sz_scan_status *scan)
@@ -111,7 +111,8 @@ static int scrub(struct invocation *invocation, struct session *session)
 	if (result != 0)
 		return result;
 	if (rebuilt > 0 && !option_is_given(invocation, OPTION_JSON))
-		(void)printf("rebuilt devices: %u, resilvered %s\n", rebuilt, resilvered);
+		(void)fprintf(console_out(), "rebuilt devices: %u, resilvered %s\n", rebuilt,
+			      resilvered);
 	result = status_print(invocation, session, &is_intact, &is_healthy);
 	if (result == 0 && !is_intact)
 		return sz_fail(error, -EBADMSG, "%s: data is damaged beyond repair",

@@ -18,9 +18,9 @@ static int print(struct invocation *invocation, const struct sz_store_info *info
 				  &invocation->error);
 	time_text(info->sealed_wall_ns / 1000000000, sealed);
 	if (info->recovered)
-		(void)printf("recovered: %s\n", info->recovery_text);
-	(void)printf("generation %" PRIu64 ", sealed %s, code %s\n", info->generation, sealed,
-		     info->code);
+		(void)fprintf(console_out(), "recovered: %s\n", info->recovery_text);
+	(void)fprintf(console_out(), "generation %" PRIu64 ", sealed %s, code %s\n",
+		      info->generation, sealed, info->code);
 	return 0;
 }
 

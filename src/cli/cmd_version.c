@@ -8,6 +8,6 @@ int cmd_version(struct invocation *invocation)
 {
 	if (option_is_given(invocation, OPTION_JSON))
 		return json_print(json_pack("{s:s}", "version", SZ_VERSION), &invocation->error);
-	(void)printf("szpool %s\n", SZ_VERSION);
+	(void)fprintf(console_out(), "szpool %s\n", SZ_VERSION);
 	return 0;
 }

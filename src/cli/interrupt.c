@@ -9,17 +9,20 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #define END_SIGNAL SIGUSR1 /* ends the thread; from interrupt_stop alone */
 
-static atomic_int signal_number;
-static int wake_fd = -1; /* readable once a signal came; never read */
 static pthread_t thread;
 static bool thread_runs;
+
+void interrupt_set(struct console *console, int number)
+{
+	atomic_store(&console->signal_number, number);
+	(void)!eventfd_write(console->wake_fd, 1);
+}
 
 static void *signal_wait(void *argument)
 {
@@ -31,8 +34,7 @@ static void *signal_wait(void *argument)
 	while (sigwait(signals, &number) == 0 && number != END_SIGNAL) {
 		if (interrupt_signal() != 0)
 			_exit(EXIT_SIGNAL + number);
-		atomic_store(&signal_number, number);
-		(void)!eventfd_write(wake_fd, 1);
+		interrupt_set(console_own(), number);
 		(void)!write(STDERR_FILENO, message, sizeof(message) - 1);
 	}
 	return NULL;
@@ -52,8 +54,8 @@ int interrupt_start(struct sz_error *error)
 	if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
 		(void)sigaddset(&signals, SIGHUP);
 	(void)signal(SIGPIPE, SIG_IGN);
-	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (wake_fd < 0)
+	console_own()->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (console_own()->wake_fd < 0)
 		return sz_fail(error, -errno, "cannot watch for signals: %s", strerror(errno));
 	result = pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	if (result == 0)
@@ -71,13 +73,13 @@ void interrupt_stop(void)
 		return;
 	(void)pthread_kill(thread, END_SIGNAL);
 	(void)pthread_join(thread, NULL);
-	(void)close(wake_fd);
+	(void)close(console_own()->wake_fd);
 	thread_runs = false;
 }
 
 int interrupt_signal(void)
 {
-	return atomic_load(&signal_number);
+	return atomic_load(&console_current()->signal_number);
 }
 
 int interrupt_check(struct sz_error *error)
@@ -103,7 +105,7 @@ int interrupt_read(int fd, void *buffer, size_t length, size_t *done_out)
 	*done_out = 0;
 	while (*done_out < length) {
 		struct pollfd fds[2] = { { .fd = fd, .events = POLLIN },
-					 { .fd = wake_fd, .events = POLLIN } };
+					 { .fd = console_current()->wake_fd, .events = POLLIN } };
 		ssize_t done;
 
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)

@@ -134,13 +134,13 @@ static void report(struct invocation *invocation, const char *command, int resul
 	if (code == EXIT_SIGNAL + 13) /* as a program that SIGPIPE ends: silent */
 		return;
 	text_make_printable(text);
-	(void)fprintf(stderr, "szpool: %s\n", text[0] != '\0' ? text : strerror(-result));
+	(void)fprintf(console_err(), "szpool: %s\n", text[0] != '\0' ? text : strerror(-result));
 	if (code == EXIT_USAGE)
-		(void)fprintf(stderr, "szpool: see 'szpool help%s%s'\n", command != NULL ? " " : "",
-			      command != NULL ? command : "");
+		(void)fprintf(console_err(), "szpool: see 'szpool help%s%s'\n",
+			      command != NULL ? " " : "", command != NULL ? command : "");
 	for (size_t i = 0; i < ARRAY_LENGTH(meanings); i++)
 		if (meanings[i].code == code && meanings[i].hint != NULL)
-			(void)fprintf(stderr, "szpool: %s\n", meanings[i].hint);
+			(void)fprintf(console_err(), "szpool: %s\n", meanings[i].hint);
 }
 
 static int options_check(struct invocation *invocation, const struct command *command)
@@ -173,7 +173,7 @@ static int run(struct invocation *invocation, const struct command *command)
 		return result;
 	sz_warn_quiet(option_is_given(invocation, OPTION_QUIET));
 	result = command->run(invocation);
-	if (fflush(stdout) != 0 && result == 0)
+	if (fflush(console_out()) != 0 && result == 0)
 		result =
 			sz_fail(&invocation->error, -errno, "standard output: %s", strerror(errno));
 	interrupt_stop();

@@ -48,10 +48,16 @@ void state_print(const char *state, int width)
 		color = "32"; /* green */
 	else if (strcmp(state, "DEGRADED") == 0)
 		color = "33"; /* yellow */
-	if (isatty(STDOUT_FILENO) == 1 && (no_color == NULL || no_color[0] == '\0'))
-		(void)printf("\033[%sm%-*s\033[0m", color, width, state);
+	if (isatty(fileno(console_out())) == 1 && (no_color == NULL || no_color[0] == '\0'))
+		(void)fprintf(console_out(), "\033[%sm%-*s\033[0m", color, width, state);
 	else
-		(void)printf("%-*s", width, state);
+		(void)fprintf(console_out(), "%-*s", width, state);
+}
+
+void line_out(const char *text)
+{
+	(void)fputs(text, console_out());
+	(void)fputc('\n', console_out());
 }
 
 void text_make_printable(char *text)
@@ -68,16 +74,16 @@ void file_tell(struct progress *progress, const char *path, const char *text)
 	progress_clear(progress);
 	if (shown != NULL)
 		text_make_printable(shown);
-	(void)fprintf(stderr, "szpool: %s: %s\n", shown != NULL ? shown : "?", text);
+	(void)fprintf(console_err(), "szpool: %s: %s\n", shown != NULL ? shown : "?", text);
 }
 
 void name_print(const char *name)
 {
 	CLEANUP_FREE char *copy = strdup(name);
 
-	if (copy != NULL && isatty(STDOUT_FILENO) == 1)
+	if (copy != NULL && isatty(fileno(console_out())) == 1)
 		text_make_printable(copy);
-	(void)fputs(copy != NULL ? copy : name, stdout);
+	(void)fputs(copy != NULL ? copy : name, console_out());
 }
 
 int json_print(json_t *value, struct sz_error *error)
@@ -86,7 +92,8 @@ int json_print(json_t *value, struct sz_error *error)
 
 	if (value == NULL)
 		return sz_fail(error, -ENOMEM, "no memory for the JSON");
-	if (json_dumpf(value, stdout, JSON_INDENT(2)) != 0 || putchar('\n') == EOF)
+	if (json_dumpf(value, console_out(), JSON_INDENT(2)) != 0 ||
+	    fputc('\n', console_out()) == EOF)
 		result = sz_fail(error, errno == EPIPE ? -EPIPE : -EIO,
 				 "standard output: the JSON cannot be written");
 	json_decref(value);

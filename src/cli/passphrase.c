@@ -183,7 +183,7 @@ static int ask(struct invocation *invocation, int terminal, const char *prompt,
 static int ask_twice(struct invocation *invocation, const struct passphrase_source *source,
 		     struct sz_passphrase *passphrase_out)
 {
-	CLEANUP_FD int terminal = open("/dev/tty", O_RDWR | O_CLOEXEC);
+	CLEANUP_FD int terminal = console_terminal();
 	struct sz_passphrase again = { 0 };
 	bool same;
 	int result;
@@ -297,10 +297,10 @@ int passphrase_generate(struct invocation *invocation, struct sz_passphrase *pas
 	secret[length] = '\n';
 	sz_secret_free(numbers);
 	/* Not by stdio, whose buffer is not secret memory. */
-	if (fflush(stdout) != 0)
+	if (fflush(console_out()) != 0)
 		result = -errno;
 	if (result == 0)
-		result = sz_write(STDOUT_FILENO, secret, length + 1);
+		result = sz_write(fileno(console_out()), secret, length + 1);
 	if (result != 0) {
 		sz_secret_free(secret);
 		return sz_fail(&invocation->error, result,

@@ -15,8 +15,8 @@ void progress_start(struct progress *progress, const struct invocation *invocati
 	*progress = (struct progress){
 		.verb = verb,
 		.start_ns = sz_clock_ns(),
-		.is_shown =
-			isatty(STDERR_FILENO) == 1 && !option_is_given(invocation, OPTION_QUIET),
+		.is_shown = isatty(fileno(console_err())) == 1 &&
+			    !option_is_given(invocation, OPTION_QUIET),
 	};
 }
 
@@ -26,10 +26,10 @@ static void bar_draw(const struct progress *progress)
 	double part = (double)progress->done_bytes / (double)progress->total_bytes;
 	unsigned int percent = part >= 1 ? 100 : (unsigned int)(100 * part);
 
-	(void)fputc('[', stderr);
+	(void)fputc('[', console_err());
 	for (unsigned int i = 1; i <= BAR_WIDTH; i++)
-		(void)fputc(i * 100 <= percent * BAR_WIDTH ? '#' : '.', stderr);
-	(void)fprintf(stderr, "] %3u%%  ", percent);
+		(void)fputc(i * 100 <= percent * BAR_WIDTH ? '#' : '.', console_err());
+	(void)fprintf(console_err(), "] %3u%%  ", percent);
 }
 
 static void draw(struct progress *progress, uint64_t now_ns)
@@ -43,23 +43,23 @@ static void draw(struct progress *progress, uint64_t now_ns)
 	size_text(progress->done_bytes, done);
 	size_text(progress->total_bytes, total);
 	size_text((uint64_t)rate, speed);
-	(void)fprintf(stderr, "\r\033[K%s: ", progress->verb);
+	(void)fprintf(console_err(), "\r\033[K%s: ", progress->verb);
 	if (progress->total_bytes > 0)
 		bar_draw(progress);
-	(void)fputs(done, stderr);
+	(void)fputs(done, console_err());
 	if (progress->total_bytes > 0)
-		(void)fprintf(stderr, " of %s", total);
+		(void)fprintf(console_err(), " of %s", total);
 	if (progress->files > 0)
-		(void)fprintf(stderr, ", %" PRIu64 " files", progress->files);
-	(void)fprintf(stderr, ", %s/s", speed);
+		(void)fprintf(console_err(), ", %" PRIu64 " files", progress->files);
+	(void)fprintf(console_err(), ", %s/s", speed);
 	if (progress->total_bytes > progress->done_bytes && rate > 0) {
 		uint64_t left =
 			(uint64_t)((double)(progress->total_bytes - progress->done_bytes) / rate);
 
-		(void)fprintf(stderr, ", %" PRIu64 ":%02u left", left / 60,
+		(void)fprintf(console_err(), ", %" PRIu64 ":%02u left", left / 60,
 			      (unsigned int)(left % 60));
 	}
-	(void)fflush(stderr);
+	(void)fflush(console_err());
 	progress->is_drawn = true;
 	progress->shown_ns = now_ns;
 }
@@ -79,6 +79,6 @@ void progress_add(struct progress *progress, uint64_t bytes)
 void progress_clear(struct progress *progress)
 {
 	if (progress->is_drawn)
-		(void)fputs("\r\033[K", stderr);
+		(void)fputs("\r\033[K", console_err());
 	progress->is_drawn = false;
 }

@@ -80,7 +80,7 @@ static void pool_is_suspended(void *context, const struct sz_error *error)
 	const struct invocation *invocation = context;
 	bool is_full = error->code == -ENOSPC || disk_is_full(invocation);
 
-	(void)fprintf(stderr, "\nszpool: %s: %s%s\n", invocation->operands[0],
+	(void)fprintf(console_err(), "\nszpool: %s: %s%s\n", invocation->operands[0],
 		      is_full && error->code != -ENOSPC ? "no space is left on the disk: " : "",
 		      error->text);
 	_exit(is_full ? EXIT_NO_SPACE : EXIT_ERROR);
@@ -119,11 +119,12 @@ int session_close(struct invocation *invocation, struct session *session, int re
 	struct sz_error *error = result == 0 ? &invocation->error : &ignored;
 	/* All that is not on disk yet is written: this may take a while. */
 	bool is_told = session->store != NULL && !sz_store_is_read_only(session->store) &&
-		       isatty(STDERR_FILENO) == 1 && !option_is_given(invocation, OPTION_QUIET);
+		       isatty(fileno(console_err())) == 1 &&
+		       !option_is_given(invocation, OPTION_QUIET);
 	int closed = 0;
 
 	if (is_told)
-		(void)fputs("\r\033[Kwriting everything out ...", stderr);
+		(void)fputs("\r\033[Kwriting everything out ...", console_err());
 
 	if (session->fs != NULL)
 		sz_fs_close(session->fs);
@@ -139,7 +140,7 @@ int session_close(struct invocation *invocation, struct session *session, int re
 			result = store_fail(invocation, closed);
 	}
 	if (is_told)
-		(void)fputs("\r\033[K", stderr);
+		(void)fputs("\r\033[K", console_err());
 	*session = (struct session){ 0 };
 	return result;
 }

@@ -101,7 +101,7 @@ static void report_free(struct report *report)
 /* "label: text", folded at spaces; further lines are indented, as zpool status does it. */
 static void folded_print(const char *label, const char *text)
 {
-	(void)printf("%s: ", label);
+	(void)fprintf(console_out(), "%s: ", label);
 	for (;;) {
 		size_t length = strlen(text);
 
@@ -112,12 +112,12 @@ static void folded_print(const char *label, const char *text)
 		}
 		if (length == 0) /* a word that is longer than a line */
 			length = strlen(text);
-		(void)printf("%.*s\n", (int)length, text);
+		(void)fprintf(console_out(), "%.*s\n", (int)length, text);
 		text += length;
 		text += strspn(text, " ");
 		if (*text == '\0')
 			return;
-		(void)putchar('\t');
+		(void)fputc('\t', console_out());
 	}
 }
 
@@ -140,21 +140,23 @@ static void scan_print(const struct sz_scan_status *scan)
 	size_text(scan->issued_bytes, issued);
 	size_text(scan->total_bytes, total);
 	if (scan->kind == SZ_SCAN_NONE) {
-		(void)puts("  scan: none requested");
+		line_out("  scan: none requested");
 	} else if (scan->state == SZ_SCAN_RUNNING) {
 		time_text(scan->start_wall_s, when);
-		(void)printf("  scan: %s in progress since %s\n\t%s issued of %s, %s repaired\n",
-			     scan_kind(scan), when, issued, total, repaired);
+		(void)fprintf(console_out(),
+			      "  scan: %s in progress since %s\n\t%s issued of %s, %s repaired\n",
+			      scan_kind(scan), when, issued, total, repaired);
 	} else if (scan->state == SZ_SCAN_CANCELED) {
 		time_text(scan->end_wall_s, when);
-		(void)printf("  scan: %s canceled on %s\n", scan_kind(scan), when);
+		(void)fprintf(console_out(), "  scan: %s canceled on %s\n", scan_kind(scan), when);
 	} else {
 		time_text(scan->end_wall_s, when);
-		(void)printf("  scan: %s %s in %02" PRIu64 ":%02u:%02u with %" PRIu64
-			     " errors on %s\n",
-			     scan->kind == SZ_SCAN_SCRUB ? "scrub repaired" : "resilvered",
-			     repaired, seconds / 3600, (unsigned int)(seconds / 60 % 60),
-			     (unsigned int)(seconds % 60), scan->errors, when);
+		(void)fprintf(console_out(),
+			      "  scan: %s %s in %02" PRIu64 ":%02u:%02u with %" PRIu64
+			      " errors on %s\n",
+			      scan->kind == SZ_SCAN_SCRUB ? "scrub repaired" : "resilvered",
+			      repaired, seconds / 3600, (unsigned int)(seconds / 60 % 60),
+			      (unsigned int)(seconds % 60), scan->errors, when);
 	}
 }
 
@@ -162,40 +164,41 @@ static void text_print(const struct report *report)
 {
 	const struct sz_pool_status *pool = &report->pool;
 
-	(void)printf("  pool: %s\n state: ", SZ_POOL_NAME);
+	(void)fprintf(console_out(), "  pool: %s\n state: ", SZ_POOL_NAME);
 	state_print(pool->state, 0);
-	(void)putchar('\n');
+	(void)fputc('\n', console_out());
 	if (pool->status_text[0] != '\0') {
 		folded_print("status", pool->status_text);
 		folded_print("action", pool->action_text);
 	}
 	scan_print(&pool->scan);
-	(void)printf("config:\n\n\t%-*s %-*s %5s %5s %5s\n", NAME_WIDTH, "NAME", STATE_WIDTH,
-		     "STATE", "READ", "WRITE", "CKSUM");
+	(void)fprintf(console_out(), "config:\n\n\t%-*s %-*s %5s %5s %5s\n", NAME_WIDTH, "NAME",
+		      STATE_WIDTH, "STATE", "READ", "WRITE", "CKSUM");
 	for (size_t i = 0; i < pool->vdev_count; i++) {
 		const struct sz_vdev_status *vdev = &pool->vdevs[i];
 		int indent = (int)(2 * vdev->depth);
 
-		(void)printf("\t%*s%-*s ", indent, "", NAME_WIDTH - indent, vdev->name);
+		(void)fprintf(console_out(), "\t%*s%-*s ", indent, "", NAME_WIDTH - indent,
+			      vdev->name);
 		state_print(vdev->state, STATE_WIDTH);
-		(void)printf(" %5" PRIu64 " %5" PRIu64 " %5" PRIu64 "%s%s\n", vdev->read_errors,
-			     vdev->write_errors, vdev->checksum_errors,
-			     vdev->note[0] != '\0' ? "  " : "", vdev->note);
+		(void)fprintf(console_out(), " %5" PRIu64 " %5" PRIu64 " %5" PRIu64 "%s%s\n",
+			      vdev->read_errors, vdev->write_errors, vdev->checksum_errors,
+			      vdev->note[0] != '\0' ? "  " : "", vdev->note);
 	}
 	if (report->damage_count > 0)
-		(void)puts("\ndamage in the store:\n");
+		line_out("\ndamage in the store:\n");
 	for (size_t i = 0; i < report->damage_count; i++)
-		(void)printf("\tdevice %u: %s: %s (sectors: %" PRIu64 ")\n",
-			     report->damages[i].device, report->damages[i].object,
-			     report->damages[i].text, report->damages[i].sectors);
+		(void)fprintf(console_out(), "\tdevice %u: %s: %s (sectors: %" PRIu64 ")\n",
+			      report->damages[i].device, report->damages[i].object,
+			      report->damages[i].text, report->damages[i].sectors);
 	if (pool->data_errors == 0)
-		(void)puts("\nerrors: No known data errors");
+		line_out("\nerrors: No known data errors");
 	else
-		(void)puts("\nerrors: Permanent errors have been detected in these files:\n");
+		line_out("\nerrors: Permanent errors have been detected in these files:\n");
 	for (size_t i = 0; i < report->error_count; i++) {
-		(void)putchar('\t');
+		(void)fputc('\t', console_out());
 		name_print(report->errors[i]);
-		(void)putchar('\n');
+		(void)fputc('\n', console_out());
 	}
 }
 

@@ -337,7 +337,7 @@ int sz_store_replace_device(struct sz_store *store, uint32_t index, const char *
 
 	if (index >= store->device_count || device->folder != NO_DEVICE)
 		return sz_fail(error, -EINVAL, "device %u is not missing", index);
-	if (store->read_only || store->path == NULL)
+	if (!writes_folders(store) || store->path == NULL)
 		return sz_fail(error, -EROFS, "the store is open for reading only");
 	result = sz_seal_run(store, SEAL_CHANGES, error); /* the epoch before has no place for it */
 	if (result != 0)
@@ -384,7 +384,7 @@ int sz_store_change_passphrase(struct sz_store *store, const struct sz_passphras
 	};
 	int result;
 
-	if (store->read_only)
+	if (!writes_folders(store))
 		return sz_fail(error, -EROFS, "the store is open for reading only");
 	{
 		MUTEX_SCOPE(&store->seal_lock);

@@ -43,10 +43,21 @@ struct sz_store_open {
 	const char *const *folders; /* further device folders, or NULL */
 	size_t folder_count;
 	bool read_only; /* nothing is written; a live epoch is replayed in memory */
+	/*
+	 * NULL, or a generation: its number, its code, or the beginning of the code. It is opened as it was
+	 * sealed, and written to in memory alone: closing forgets that.
+	 */
+	const char *generation;
+	/* NULL, or one to go on from, although it is not the newest or the only one: the user's word. */
+	const char *choose;
+	const char *state_folder; /* where is noted what was seen of stores; NULL: nowhere */
+	bool is_copy;             /* taken for a copy, whatever speaks against it */
 };
 
 /*
- * Unlocks, finds the newest root, recovers the live epoch of a crash (seals it), takes the lock.
+ * Unlocks, chooses a generation (docs/DESIGN.md, "Opening"), recovers the live epoch of a crash (seals it),
+ * takes the lock. -ESTALE: it is not written to without a choice of the user's (several histories, a
+ * store that was rolled back): the text says which there are, and nothing was written.
  * Errors: -ENOENT no such folder · -ENODATA not a store · -EKEYREJECTED wrong passphrase ·
  * -EPROTONOSUPPORT newer format · -EBUSY open elsewhere (text names the holder) · -EUCLEAN · -ENOMEM ·
  * -EACCES, -EROFS, -ENOSPC, -EIO.
@@ -56,14 +67,50 @@ int sz_store_open(const struct sz_store_open *, const struct sz_passphrase *,
 
 /*
  * The same over backends that the caller made (tests): the store owns them, one per device, in any
- * order; for creation, in the order of the devices. No lock is taken. A creation that fails leaves
- * what it wrote.
+ * order; for creation, in the order of the devices. No lock is taken. A creation that fails leaves what
+ * it wrote. Options for opening may be NULL, and have no path; the store is no copy unless they say so.
  */
 int sz_store_create_on(const struct sz_store_create *, struct sz_backend *const *backends,
 		       const struct sz_passphrase *, struct sz_error *error) MUST_CHECK;
-int sz_store_open_on(struct sz_backend *const *backends, size_t count, bool read_only,
-		     const struct sz_passphrase *, struct sz_store **store_out,
-		     struct sz_error *error) MUST_CHECK;
+int sz_store_open_on(struct sz_backend *const *backends, size_t count,
+		     const struct sz_store_open *options, const struct sz_passphrase *,
+		     struct sz_store **store_out, struct sz_error *error) MUST_CHECK;
+
+/* What generations there are, and what opening would do: nothing is opened, nothing is written. */
+enum sz_wholeness {
+	SZ_COMPLETE,    /* all that it refers to is there, by name and length */
+	SZ_RECOVERABLE, /* nowhere are more devices hurt than redundancy covers */
+	SZ_INCOMPLETE,
+};
+#define SZ_MISSING_TEXT_BYTES 160U
+#define SZ_OPENING_TEXT_BYTES 400U
+struct sz_generation {
+	uint64_t generation;
+	char code[40];
+	uint64_t wall_time_ns;
+	uint64_t changed_bytes; /* sectors that it wrote anew */
+	uint64_t stored_bytes;  /* of bands and deltas; object_count: their number */
+	uint64_t object_count;
+	bool is_chosen;
+	bool is_ancestor; /* the chosen one, or one that leads to it */
+	bool is_head;
+	bool is_recovered; /* it, or one before it, was made by a recovery without any root */
+	enum sz_wholeness wholeness;
+	char missing[SZ_MISSING_TEXT_BYTES]; /* "" if nothing is */
+};
+struct sz_check {
+	struct sz_generation *generations; /* newest first */
+	size_t count;
+	size_t lost_roots;                       /* that are there and cannot be read */
+	int read_code;                           /* what opening for reading would return */
+	int write_code;                          /* and for writing */
+	char refusal[480];                       /* why, and what to do; "" if write_code is 0 */
+	char chosen_text[SZ_OPENING_TEXT_BYTES]; /* what is chosen, and why */
+	char aside_text[SZ_OPENING_TEXT_BYTES];  /* what is set aside */
+};
+int sz_store_check(const struct sz_store_open *, const struct sz_passphrase *,
+		   struct sz_check *check_out, struct sz_error *error) MUST_CHECK;
+void sz_check_free(struct sz_check *);
 
 /*
  * Ends the generation: everything written before the call is in it. Nothing written since the last
@@ -116,6 +163,10 @@ struct sz_store_info {
 	uint64_t host_free_bytes; /* smallest over the folders' file systems */
 	bool recovered;           /* this opening replayed a live epoch */
 	char recovery_text[200];  /* what it found, one line; "" if !recovered */
+	bool is_notable;          /* of what follows there is something that the user should know */
+	bool is_asked;            /* the generation was asked for: what is written is not kept */
+	char chosen_text[SZ_OPENING_TEXT_BYTES]; /* what was chosen, and why */
+	char aside_text[SZ_OPENING_TEXT_BYTES];  /* what was set aside */
 };
 void sz_store_info(struct sz_store *, struct sz_store_info *info_out);
 

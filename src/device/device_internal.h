@@ -35,18 +35,19 @@
 #define IO_SECTORS     256U /* sectors in one call of the host, 1 MiB */
 #define OBJECTS_MAX                                                                                \
 	256U /* open sealed objects, each a descriptor: below the usual limit of 1,024 */
-#define FOLDERS_MAX          256U         /* folders that are looked at */
-#define KEY_OBJECTS_MAX      16U          /* key objects that are tried: each costs seconds */
-#define DAMAGES_MAX          4096U        /* that are listed */
-#define EPOCH_SECTORS_MAX    (1ULL << 20) /* in an overlay (4 GiB): then the epoch is sealed */
-#define SOURCES_MAX          (1U << 20)   /* live files of an epoch */
-#define ROOT_FILE_MAX        (5ULL * SZ_PAGE_BYTES) /* 64 devices and SZ_ANCESTRY_MAX ancestors */
-#define TRANSIENT_TRIES      3U /* of a read that failed in a way that may pass */
-#define TRANSIENT_WAIT_MS    20U
-#define NO_SPACE_TRIES       25U /* of a flush on a full disk: space may come back; 5 s */
-#define NO_SPACE_WAIT_MS     200U
-#define NO_DEVICE            UINT32_MAX
-#define WHOLENESS_TEXT_BYTES 160U
+#define FOLDERS_MAX       256U         /* folders that are looked at */
+#define KEY_OBJECTS_MAX   16U          /* key objects that are tried: each costs seconds */
+#define DAMAGES_MAX       4096U        /* that are listed */
+#define EPOCH_SECTORS_MAX (1ULL << 20) /* in an overlay (4 GiB): then the epoch is sealed */
+#define SOURCES_MAX       (1U << 20)   /* live files of an epoch */
+#define VOLATILE_BYTES_MAX                                                                         \
+	(256ULL << 20) /* of a device: what ZFS writes by being opened, and its intent log */
+#define ROOT_FILE_MAX     (5ULL * SZ_PAGE_BYTES) /* 64 devices and SZ_ANCESTRY_MAX ancestors */
+#define TRANSIENT_TRIES   3U                     /* of a read that failed in a way that may pass */
+#define TRANSIENT_WAIT_MS 20U
+#define NO_SPACE_TRIES    25U /* of a flush on a full disk: space may come back; 5 s */
+#define NO_SPACE_WAIT_MS  200U
+#define NO_DEVICE         UINT32_MAX
 
 static inline bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
 {
@@ -329,6 +330,7 @@ struct generation {
 	struct sz_root root;
 	const struct generation *parent; /* NULL: not here */
 	uint64_t split_from; /* from this number on its lineage is that of several machines */
+	bool is_leaving;     /* it is about to be collected: it links nothing any more */
 	bool is_head;        /* no other generation descends from it */
 };
 struct lost_root { /* one that is there, and of which no copy can be read */
@@ -343,6 +345,28 @@ struct history {
 	size_t lost_count;
 };
 
+/* What was seen of the store last, as the user's note says; see seen.c. */
+#define SEEN_ASIDE_MAX   64U /* heads that are set aside: each was a decision of the user's */
+#define SEEN_PAYLOAD_MAX (16U + 8U + SZ_DIGEST_BYTES + 4U + SEEN_ASIDE_MAX * SZ_DIGEST_BYTES)
+struct seen {
+	bool is_known;
+	bool is_changed; /* aside, since it was noted */
+	struct sz_ancestor last;
+	uint32_t aside_count;
+	uint8_t aside[SEEN_ASIDE_MAX][SZ_DIGEST_BYTES];
+};
+
+/* What opening decided; see choose.c. */
+struct choice {
+	const struct generation *generation; /* while the store is being opened */
+	bool is_asked;                       /* for this generation, as it was sealed */
+	bool is_told;                        /* the user said to go on from it */
+	bool is_writable;                    /* without further consent */
+	bool is_notable;                     /* there is something that the user should know */
+	char text[SZ_OPENING_TEXT_BYTES];
+	char aside[SZ_OPENING_TEXT_BYTES];
+};
+
 struct ids { /* a set */
 	struct sz_id *at;
 	size_t count;
@@ -350,7 +374,10 @@ struct ids { /* a set */
 
 struct sz_store {
 	bool read_only;
+	bool is_volatile;           /* what is written stays in memory */
+	bool is_own;                /* its lock record was made in this folder: it is no copy */
 	char *path;                 /* NULL: made over the caller's backends */
+	char *state_folder;         /* the user's, for seen.c; NULL: none */
 	struct sz_key_object *key;  /* in secret memory */
 	const struct sz_keys *keys; /* key->keys */
 	struct key_slab slab;
@@ -388,6 +415,9 @@ struct sz_store {
 	struct sz_id root_id;
 	uint8_t root_digest[SZ_DIGEST_BYTES];
 	struct history history;
+	struct seen seen;
+	struct choice choice;
+	uint32_t root_copies;    /* that the last seal wrote */
 	bool is_root_everywhere; /* all folders that are here have it */
 	bool has_foreign;        /* roots of other histories: nothing is collected */
 	struct ids superseded;   /* only generations before root refer to them */
@@ -399,6 +429,12 @@ struct sz_store {
 	struct sz_damage *damages; /* guarded by damage_lock */
 	size_t damage_count;
 };
+
+/* Does anything of what is done reach the folders? */
+static inline bool writes_folders(const struct sz_store *store)
+{
+	return !store->read_only && !store->is_volatile;
+}
 
 /* damage.c */
 /* text NULL: what was said of it before stays. */
@@ -627,7 +663,6 @@ void sz_delta_free(struct sz_manifest_delta **delta);
 /* -EBADMSG: no copy is whole; -EPROTONOSUPPORT: a newer format. */
 int sz_root_read(struct sz_store *store, const struct sz_id *id, struct sz_root *root_out,
 		 uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
-int sz_root_find(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 int sz_root_copy(const struct sz_root *from, struct sz_root *to_out) MUST_CHECK;
 /* Writes the generation's root to all folders; after 0 it is the store's root. */
 int sz_root_write(struct sz_store *store, struct sz_root *root) MUST_CHECK;
@@ -652,9 +687,29 @@ void sz_generation_identity(const struct generation *generation, struct sz_ances
 /* Is x an ancestor of y, or y itself? False also where it cannot be told. x need not be here. */
 bool sz_history_is_ancestor(const struct history *history, const struct sz_ancestor *x,
 			    const struct generation *y);
+/*
+ * Some are about to be collected (is_leaving): those stay without which one that stays could not be
+ * shown any more to be an ancestor of newest.
+ */
+void sz_history_bind(struct history *history, const struct generation *newest);
 /* Is it the lineage of y, or of an ancestor? */
 bool sz_history_has_lineage(const struct history *history, const uint8_t lineage[16],
 			    const struct generation *y);
+
+/* seen.c: under seal_lock, once the store is open */
+void sz_seen_load(struct sz_store *store);
+void sz_seen_update(struct sz_store *store); /* what was seen last is the store's root now */
+bool sz_seen_is_aside(const struct seen *seen, const struct generation *generation);
+void sz_seen_set_aside(struct seen *seen, const struct generation *generation);
+
+/* choose.c: store->choice. -EBADMSG: no generation can be opened; -ENOENT: there is no such one. */
+int sz_choose(struct sz_store *store, const struct sz_store_open *options,
+	      struct sz_error *error) MUST_CHECK;
+/* -ESTALE: it is not written to without consent. */
+int sz_choice_check(const struct sz_store *store, struct sz_error *error) MUST_CHECK;
+int sz_choice_take(struct sz_store *store) MUST_CHECK; /* its root is the store's */
+/* The store is open: what was chosen has been seen. */
+void sz_choice_note(struct sz_store *store);
 
 /* survey.c: what generations refer to, and whether it is there */
 struct id_set { /* all zeros: empty */
@@ -673,11 +728,6 @@ void sz_id_set_free(struct id_set *set);
 int sz_generation_refs(struct sz_store *store, const struct generation *generation,
 		       const struct id_set *except, struct id_set *set) MUST_CHECK;
 
-enum wholeness {
-	GENERATION_COMPLETE,    /* all that it refers to is there, by name and length */
-	GENERATION_RECOVERABLE, /* nowhere are more devices hurt than redundancy covers */
-	GENERATION_INCOMPLETE,
-};
 struct survey_page;
 struct survey { /* what index pages say, for many generations: all zeros at first */
 	struct survey_page **pages; /* buckets */
@@ -687,8 +737,8 @@ struct survey { /* what index pages say, for many generations: all zeros at firs
 void sz_survey_free(struct survey *survey);
 /* text_out: what is missing, one line; "" if nothing is. Errors: those that may pass. */
 int sz_generation_survey(struct sz_store *store, struct survey *survey,
-			 const struct generation *generation, enum wholeness *wholeness_out,
-			 char text_out[WHOLENESS_TEXT_BYTES]) MUST_CHECK;
+			 const struct generation *generation, enum sz_wholeness *wholeness_out,
+			 char text_out[SZ_MISSING_TEXT_BYTES]) MUST_CHECK;
 
 /* clock.c: the store's own time. _start: once, when the newest root is known. _now: under seal_lock */
 void sz_time_start(struct sz_store *store);

@@ -18,8 +18,15 @@
 
 int sz_folder_add(struct sz_store *store, struct sz_backend *backend)
 {
+	int result;
+
 	if (store->folder_count == FOLDERS_MAX)
 		return -EMFILE;
+	if (store->is_volatile) {
+		result = sz_volatile_open(backend, VOLATILE_BYTES_MAX, &backend);
+		if (result != 0)
+			return result;
+	}
 	store->folders[store->folder_count++] =
 		(struct folder){ .backend = backend, .device = NO_DEVICE };
 	return 0;
@@ -41,7 +48,7 @@ static int path_add(struct sz_store *store, const char *path)
 		    other.st_dev == status.st_dev && other.st_ino == status.st_ino)
 			return 0;
 	}
-	result = sz_folder_open(path, store->read_only, &backend);
+	result = sz_folder_open(path, !writes_folders(store), &backend);
 	if (result != 0)
 		return result;
 	result = sz_folder_add(store, backend);
@@ -93,7 +100,7 @@ int sz_folders_find(struct sz_store *store, const struct sz_store_open *options,
 		    struct sz_error *error)
 {
 	struct sz_backend *home;
-	int result = sz_folder_open(options->path, options->read_only, &home);
+	int result = sz_folder_open(options->path, !writes_folders(store), &home);
 
 	if (result == 0)
 		result = sz_folder_add(store, home); /* the first: no device's */

@@ -62,7 +62,8 @@ const struct generation *sz_history_find(const struct history *history,
 					 const uint8_t digest[SZ_DIGEST_BYTES])
 {
 	for (size_t i = 0; i < history->count; i++)
-		if (memcmp(history->at[i]->digest, digest, SZ_DIGEST_BYTES) == 0)
+		if (!history->at[i]->is_leaving &&
+		    memcmp(history->at[i]->digest, digest, SZ_DIGEST_BYTES) == 0)
 			return history->at[i];
 	return NULL;
 }
@@ -255,9 +256,9 @@ static bool is_before(const struct history *history, const struct sz_ancestor *x
 		return false;
 	if (x->generation == end->generation)
 		return memcmp(x->digest, end->digest, sizeof(x->digest)) == 0;
-	while (chain != NULL && chain->root.generation > x->generation)
+	while (chain != NULL && !chain->is_leaving && chain->root.generation > x->generation)
 		chain = chain->parent;
-	if (chain != NULL && chain->root.generation == x->generation)
+	if (chain != NULL && !chain->is_leaving && chain->root.generation == x->generation)
 		return memcmp(x->digest, chain->digest, sizeof(x->digest)) == 0;
 	return x->generation < split_of_lineage(history, x->lineage);
 }
@@ -305,4 +306,33 @@ bool sz_history_has_lineage(const struct history *history, const uint8_t lineage
 	/* No generation has the number 0: where the lineage counts at all, it comes before all others. */
 	memcpy(first.lineage, lineage, sizeof(first.lineage));
 	return sz_history_is_ancestor(history, &first, y);
+}
+
+static bool descends(const struct history *history, const struct generation *y,
+		     const struct generation *x)
+{
+	struct sz_ancestor identity;
+
+	sz_generation_identity(x, &identity);
+	return sz_history_is_ancestor(history, &identity, y);
+}
+
+void sz_history_bind(struct history *history, const struct generation *newest)
+{
+	for (size_t i = history->count; i > 0; i--) {
+		const struct generation *kept = history->at[i - 1];
+
+		/* The first above it that is leaving, and would show it to be an ancestor, stays. */
+		for (size_t j = i - 1; j > 0 && !kept->is_leaving; j--) {
+			struct generation *link = history->at[j - 1];
+
+			if (descends(history, newest, kept))
+				break;
+			if (!link->is_leaving)
+				continue;
+			link->is_leaving = false;
+			link->is_leaving =
+				!descends(history, link, kept) || !descends(history, newest, link);
+		}
+	}
 }

@@ -93,7 +93,7 @@ int sz_store_set_keep_policy(struct sz_store *store, const struct sz_keep_policy
 		return sz_fail(error, -EINVAL,
 			       "at most %u are kept of a kind, and %u %% of the store", PERIODS_MAX,
 			       BUDGET_PERCENT_MAX);
-	if (store->read_only)
+	if (!writes_folders(store))
 		return sz_fail(error, -EROFS, "the store is open for reading only");
 	result = store->path == NULL ? 0 : policy_encode(policy, &payload);
 	if (result == 0 && store->path != NULL)

@@ -39,19 +39,35 @@ static int record_write(struct sz_store *store, int fd)
 	return result != 0 ? result : sz_pwrite(fd, note.data, note.length, 0);
 }
 
+static bool record_read(const struct sz_store *store, int fd, struct sz_bytes *record_out)
+{
+	uint8_t note[RECORD_BYTES + SZ_NOTE_OVERHEAD];
+	size_t length;
+
+	return sz_pread(fd, note, sizeof(note), 0, &length) == 0 &&
+	       sz_note_decode(store->keys->state, purpose, note, length, record_out) == 0 &&
+	       record_out->length == RECORD_BYTES;
+}
+
+/* Was the record made here? That of a copy names the inode of the one that it was copied from. */
+static bool record_is_own(const struct sz_store *store, int fd)
+{
+	CLEANUP_BYTES struct sz_bytes record = { 0 };
+	struct stat status;
+
+	return record_read(store, fd, &record) && fstat(fd, &status) == 0 &&
+	       sz_get_le64(record.data + HOST_BYTES + 24) == status.st_ino;
+}
+
 /* -EBUSY, with the holder's name. Readers leave no record. */
 static int held_by(const struct sz_store *store, int fd, struct sz_error *error)
 {
 	CLEANUP_BYTES struct sz_bytes record = { 0 };
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	uint8_t note[RECORD_BYTES + SZ_NOTE_OVERHEAD];
-	size_t length;
 
 	if (fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_RDLCK)
 		return sz_fail(error, -EBUSY, "%s is being read by another process", store->path);
-	if (sz_pread(fd, note, sizeof(note), 0, &length) != 0 ||
-	    sz_note_decode(store->keys->state, purpose, note, length, &record) != 0 ||
-	    record.length != RECORD_BYTES)
+	if (!record_read(store, fd, &record))
 		return sz_fail(error, -EBUSY, "%s is open in another process", store->path);
 	return sz_fail(error, -EBUSY,
 		       "%s is open in another process: %llu on %.63s; wait until it has ended",
@@ -115,23 +131,25 @@ static int record_replace(struct sz_store *store, int *fd_out)
 /* -EAGAIN: it was replaced meanwhile. */
 static int lock_try(struct sz_store *store, struct sz_error *error)
 {
-	int flags = store->read_only ? O_RDONLY : O_RDWR | O_CREAT;
+	int flags = writes_folders(store) ? O_RDWR | O_CREAT : O_RDONLY;
 	CLEANUP_FD int fd =
 		open(store->lock_path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	int result;
 
-	if (fd < 0 && store->read_only && (errno == ENOENT || errno == EACCES || errno == EROFS))
+	if (fd < 0 && !writes_folders(store) &&
+	    (errno == ENOENT || errno == EACCES || errno == EROFS))
 		return 0; /* nobody can be writing to it, or nobody can be asked */
 	if (fd < 0)
 		return sz_fail(error, -errno, "%s: the lock record: %s", store->path,
 			       strerror(errno));
-	result = lock_set(fd, store->read_only ? F_RDLCK : F_WRLCK);
+	result = lock_set(fd, writes_folders(store) ? F_WRLCK : F_RDLCK);
 	if (result == -EAGAIN)
 		return is_in_place(store->lock_path, fd) ? held_by(store, fd, error) : -EAGAIN;
 	if (result != 0)
 		return sz_fail(error, result, "%s: locking: %s", store->path, strerror(-result));
 	if (!is_in_place(store->lock_path, fd))
 		return -EAGAIN;
+	store->is_own = record_is_own(store, fd);
 	store->lock_fd = fd_take(&fd);
 	return 0;
 }
@@ -162,7 +180,7 @@ int sz_lock_announce(struct sz_store *store, struct sz_error *error)
 	CLEANUP_FD int fd = -1;
 	int result;
 
-	if (store->read_only || store->lock_fd < 0)
+	if (!writes_folders(store) || store->lock_fd < 0)
 		return 0;
 	result = record_replace(store, &fd);
 	if (result != 0)
@@ -185,7 +203,7 @@ void sz_lock_release(struct sz_store *store)
 	struct stat status;
 
 	/* Of an opening that failed before it was announced. */
-	if (store->lock_fd >= 0 && !store->read_only && fstat(store->lock_fd, &status) == 0 &&
+	if (store->lock_fd >= 0 && writes_folders(store) && fstat(store->lock_fd, &status) == 0 &&
 	    status.st_size == 0 && is_in_place(store->lock_path, store->lock_fd))
 		(void)unlink(store->lock_path);
 	sz_cleanup_fd(&store->lock_fd);

@@ -56,46 +56,31 @@ int sz_root_copy(const struct sz_root *from, struct sz_root *to_out)
 	return 0;
 }
 
-/* A root that cannot be read, and could be the newest: nothing can be said without it. */
-static int lost_check(const struct history *history, struct sz_error *error)
+static bool has_root_here(const struct history *history, const uint8_t lineage[16])
 {
-	uint64_t newest = history->count == 0 ? 0 : history->at[0]->root.generation;
-
-	for (size_t i = 0; i < history->lost_count; i++) {
-		const struct lost_root *lost = &history->lost[i];
-
-		if (lost->error == -EPROTONOSUPPORT)
-			return sz_fail(
-				error, lost->error,
-				"the store was written by a newer szpool: open it with that");
-		if (lost->error != -EBADMSG && lost->generation > newest)
-			return sz_fail(error, lost->error, "the root of generation %llu: %s",
-				       (unsigned long long)lost->generation,
-				       strerror(-lost->error));
-	}
-	return 0;
+	for (size_t i = 0; i < history->count; i++)
+		if (memcmp(history->at[i]->root.lineage, lineage, 16) == 0)
+			return true;
+	return false;
 }
 
-int sz_root_find(struct sz_store *store, struct sz_error *error)
+/*
+ * One has to go: the oldest of which no root is here, so that those that are kept can be told for
+ * ancestors. If all are kept, one in the middle: the newest are in no other list yet, the oldest in none any more.
+ */
+static void ancestor_drop(const struct history *history, struct sz_root *root)
 {
-	const struct history *history = &store->history;
-	int result = sz_history_load(store);
+	uint32_t gone = root->ancestor_count / 2;
 
-	if (result != 0)
-		return sz_fail(error, result, "no memory");
-	result = lost_check(history, error);
-	if (result != 0)
-		return result;
-	if (history->count == 0)
-		return sz_fail(
-			error, -EBADMSG,
-			history->lost_count == 0
-				? "no root is left: copy one device's folder anew from a host"
-				: "no root is whole: copy one device's folder anew from a host");
-	store->root_id = history->at[0]->id;
-	memcpy(store->root_digest, history->at[0]->digest, sizeof(store->root_digest));
-	result = sz_root_copy(&history->at[0]->root, &store->root);
-	return result == 0 ? 0 : sz_fail(error, result, "no memory");
+	for (uint32_t i = root->ancestor_count; i > 1; i--) {
+		if (has_root_here(history, root->ancestors[i - 1].lineage))
+			continue;
+		gone = i - 1;
+		break;
+	}
+	root->ancestor_count--;
+	memmove(root->ancestors + gone, root->ancestors + gone + 1,
+		(root->ancestor_count - gone) * sizeof(*root->ancestors));
 }
 
 static int ancestors_next(const struct sz_store *store, struct sz_root *root)
@@ -103,11 +88,8 @@ static int ancestors_next(const struct sz_store *store, struct sz_root *root)
 	const struct sz_root *old = &store->root;
 	uint32_t is_new = old->generation != 0 &&
 			  memcmp(old->lineage, store->lineage, sizeof(old->lineage)) != 0;
-	uint32_t kept = old->ancestor_count;
 
-	if (kept > SZ_ANCESTRY_MAX - is_new)
-		kept = SZ_ANCESTRY_MAX - is_new;
-	root->ancestors = calloc((size_t)kept + is_new + 1, sizeof(*root->ancestors));
+	root->ancestors = calloc((size_t)old->ancestor_count + 2, sizeof(*root->ancestors));
 	if (root->ancestors == NULL)
 		return -ENOMEM;
 	if (is_new != 0) {
@@ -115,9 +97,12 @@ static int ancestors_next(const struct sz_store *store, struct sz_root *root)
 		root->ancestors[0].generation = old->generation;
 		memcpy(root->ancestors[0].digest, store->root_digest, SZ_DIGEST_BYTES);
 	}
-	if (kept > 0)
-		memcpy(root->ancestors + is_new, old->ancestors, kept * sizeof(*old->ancestors));
-	root->ancestor_count = kept + is_new;
+	if (old->ancestor_count > 0)
+		memcpy(root->ancestors + is_new, old->ancestors,
+		       old->ancestor_count * sizeof(*old->ancestors));
+	root->ancestor_count = old->ancestor_count + is_new;
+	if (root->ancestor_count > SZ_ANCESTRY_MAX)
+		ancestor_drop(&store->history, root);
 	return 0;
 }
 
@@ -181,7 +166,7 @@ int sz_root_write(struct sz_store *store, struct sz_root *root)
 	CLEANUP_BYTES struct sz_bytes file = { 0 };
 	uint8_t digest[SZ_DIGEST_BYTES];
 	CLEANUP(sz_generation_free) struct generation *generation = sz_generation_make(root);
-	bool is_committed = false;
+	uint32_t copies = 0;
 	int result = sz_root_encode(root, &payload);
 
 	if (header == NULL || generation == NULL || sz_history_room(&store->history) != 0)
@@ -200,15 +185,16 @@ int sz_root_write(struct sz_store *store, struct sz_root *root)
 			continue;
 		status = copy_write(store, device->folder, &header->id, file.data, file.length);
 		if (status == 0)
-			is_committed = true;
+			copies++;
 		else if (status != -ENOSPC && status != -EDQUOT && status != -ENOMEM)
 			(void)sz_device_fail(device, status);
 		if (status != 0)
 			result = status;
 	}
-	if (!is_committed)
+	if (copies == 0)
 		return result != 0 ? result : -EIO;
 	store->is_root_everywhere = result == 0;
+	store->root_copies = copies;
 	generation->id = header->id;
 	memcpy(generation->digest, digest, sizeof(digest));
 	sz_history_add(&store->history, TAKE(generation));
@@ -221,6 +207,8 @@ int sz_root_write(struct sz_store *store, struct sz_root *root)
 		store->root_id = header->id;
 		memcpy(store->root_digest, digest, sizeof(digest));
 	}
+	if (!store->is_volatile)
+		sz_seen_update(store);
 	return 0;
 }
 

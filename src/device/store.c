@@ -1,32 +1,10 @@
 /*
- * store: opening, closing, and what a store says of itself.
- *
- * Opening decides from content alone what the newest state is: keys, lock, names, the newest root, the
- * devices' manifests, then what live files add to it. What ZFS may write comes after that is sealed.
+ * store: what an open store is made of, its closing, and what it says of itself.
  */
 #include "device/device_internal.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static void machine_id(struct sz_store *store)
-{
-	uint8_t digest[SZ_KEY_BYTES];
-	char text[64] = "";
-	size_t length = 0;
-	FILE *file = fopen("/etc/machine-id", "re");
-
-	if (file != NULL) {
-		length = fread(text, 1, sizeof(text), file);
-		(void)fclose(file);
-	}
-	sz_hash(store->keys->state, "szpool1 machine", NULL, text, length, digest);
-	memcpy(store->machine, digest, sizeof(store->machine));
-}
 
 struct sz_store *sz_store_make(void)
 {
@@ -135,6 +113,7 @@ void sz_store_free(struct sz_store *store)
 	sz_ids_free(&store->superseded);
 	free(store->damages);
 	free(store->path);
+	free(store->state_folder);
 	sz_key_slab_fini(&store->slab);
 	if (store->key != NULL)
 		sz_secret_free(store->key);
@@ -145,199 +124,9 @@ void sz_store_free(struct sz_store *store)
 	free(store);
 }
 
-/* Open files are many: bands that are being filled, objects that are being read. */
-static void raise_file_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
-/* The devices as the root has them. */
-static int devices_from_root(struct sz_store *store, struct sz_error *error)
-{
-	const struct sz_root *root = &store->root;
-	int result = sz_devices_make(store, root->device_count);
-
-	store->band_sectors = root->band_sectors;
-	store->parity = root->parity;
-	store->epoch = root->generation + 1;
-	atomic_store(&store->sequence, root->next_sequence);
-	sz_time_start(store);
-	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
-		struct sz_device *device = &store->devices[i];
-		const struct sz_root_device *from = &root->devices[i];
-
-		if (from->sectors < HOT_SECTORS)
-			return sz_fail(error, -EUCLEAN, "device %u: impossible size", i);
-		memcpy(device->id, from->device_id, sizeof(device->id));
-		device->sectors = from->sectors;
-		device->manifest_ref = from->manifest;
-		device->stale_since = from->state == 1 ? from->stale_since : 0;
-		device->stored_bytes = from->stored_bytes;
-		device->object_count = from->object_count;
-		result = sz_device_init_maps(device);
-	}
-	return result == 0 ? 0 : sz_fail(error, result, "no memory");
-}
-
-static int manifests_load(struct sz_store *store, struct sz_error *error)
-{
-	for (uint32_t i = 0; i < store->device_count; i++) {
-		struct sz_device *device = &store->devices[i];
-		bool is_missing = device->folder == NO_DEVICE;
-		int result = sz_manifest_load(device);
-
-		if (result == 0)
-			continue;
-		if (result != -EBADMSG)
-			return sz_fail(error, result, "device %u: its index: %s", i,
-				       strerror(-result));
-		/* Without an index a folder is as good as none. */
-		device->folder = NO_DEVICE;
-		sz_device_reset_maps(device);
-		result = sz_device_init_maps(device);
-		if (result != 0)
-			return sz_fail(error, result, "no memory");
-		if (!is_missing)
-			sz_warn("device %u: its index cannot be read: going on without it", i);
-	}
-	return 0;
-}
-
-/* A passphrase that was changed opens the key object of before no more, if the new one is here. */
-static int key_check(struct sz_store *store, struct sz_error *error)
-{
-	CLEANUP(sz_locations_free) struct location *newer = NULL;
-	struct sz_id id;
-
-	if (store->key->version >= store->root.key_version)
-		return 0;
-	sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->root.key_version,
-		   sz_get_le64(store->root.key_digest), &id);
-	newer = sz_catalog_find(store, &id);
-	if (newer == NULL)
-		return 0;
-	return sz_fail(error, -EKEYREJECTED, "wrong passphrase: it was changed since");
-}
-
-/* Everything after the folders are known. */
-static int open_found(struct sz_store *store, const struct sz_passphrase *passphrase,
-		      struct sz_error *error)
-{
-	bool found = false;
-	int result = sz_store_unlock(store, passphrase, error);
-
-	if (result == 0)
-		result = sz_lock_take(store, error);
-	if (result == 0 && store->path != NULL)
-		result = sz_folders_find_places(store, error);
-	if (result != 0)
-		return result;
-	machine_id(store);
-	sz_keep_load(store);
-	result = sz_catalog_load(store);
-	if (result != 0)
-		return sz_fail(error, result, "listing the folders: %s", strerror(-result));
-	result = sz_root_find(store, error);
-	if (result == 0)
-		result = key_check(store, error);
-	if (result == 0)
-		result = sz_lock_announce(store, error);
-	if (result == 0)
-		result = devices_from_root(store, error);
-	if (result != 0)
-		return result;
-	sz_folders_assign(store);
-	result = manifests_load(store, error);
-	if (result == 0 && !store->read_only) {
-		result = sz_collect_ancestors(store);
-		if (result != 0)
-			return sz_fail(error, result, "no memory");
-	}
-	if (result == 0)
-		result = sz_replay(store, &found, error);
-	if (result != 0 || store->read_only)
-		return result;
-	sz_root_complete(store);
-	if (found)
-		result = sz_seal_run(store, SEAL_CHANGES, error);
-	if (result == 0) {
-		sz_collect_live(store);
-		sz_key_objects_collect(store);
-	}
-	return result;
-}
-
-static int passphrase_check(const struct sz_passphrase *passphrase, struct sz_error *error)
-{
-	if (passphrase != NULL && passphrase->length >= 1 &&
-	    passphrase->length <= SZ_PASSPHRASE_MAX_BYTES)
-		return 0;
-	return sz_fail(error, -EINVAL, "a passphrase has 1 to %d bytes", SZ_PASSPHRASE_MAX_BYTES);
-}
-
-int sz_store_open(const struct sz_store_open *options, const struct sz_passphrase *passphrase,
-		  struct sz_store **store_out, struct sz_error *error)
-{
-	struct sz_store *store;
-	int result = passphrase_check(passphrase, error);
-
-	*store_out = NULL;
-	if (result != 0)
-		return result;
-	raise_file_limit();
-	store = sz_store_make();
-	if (store == NULL)
-		return sz_fail(error, -ENOMEM, "no memory");
-	store->read_only = options->read_only;
-	store->path = strdup(options->path);
-	result = store->path == NULL ? sz_fail(error, -ENOMEM, "no memory")
-				     : sz_folders_find(store, options, error);
-	if (result == 0)
-		result = open_found(store, passphrase, error);
-	if (result != 0) {
-		sz_store_free(store);
-		return sz_fail(error, result, "%s", options->path);
-	}
-	*store_out = store;
-	return 0;
-}
-
-int sz_store_open_on(struct sz_backend *const *backends, size_t count, bool read_only,
-		     const struct sz_passphrase *passphrase, struct sz_store **store_out,
-		     struct sz_error *error)
-{
-	struct sz_store *store = sz_store_make();
-	int result = store == NULL ? sz_fail(error, -ENOMEM, "no memory")
-				   : passphrase_check(passphrase, error);
-
-	*store_out = NULL;
-	for (size_t i = 0; i < count; i++) {
-		if (store == NULL || sz_folder_add(store, backends[i]) != 0) {
-			sz_backend_close(backends[i]);
-			if (result == 0)
-				result = sz_fail(error, -EMFILE, "too many folders");
-		}
-	}
-	if (result == 0) {
-		store->read_only = read_only;
-		result = open_found(store, passphrase, error);
-	}
-	if (result != 0) {
-		sz_store_free(store);
-		return result;
-	}
-	*store_out = store;
-	return 0;
-}
-
 int sz_store_close(struct sz_store *store, struct sz_error *error)
 {
-	int result = store->read_only ? 0 : sz_seal_run(store, SEAL_CHANGES, error);
+	int result = writes_folders(store) ? sz_seal_run(store, SEAL_CHANGES, error) : 0;
 
 	sz_store_free(store);
 	return result;
@@ -381,6 +170,10 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 	};
 	memcpy(info_out->store_id, store->keys->store_id, sizeof(info_out->store_id));
 	sz_root_code(store->root.generation, store->root_digest, info_out->code);
+	info_out->is_notable = store->choice.is_notable;
+	info_out->is_asked = store->choice.is_asked;
+	memcpy(info_out->chosen_text, store->choice.text, sizeof(info_out->chosen_text));
+	memcpy(info_out->aside_text, store->choice.aside, sizeof(info_out->aside_text));
 	memcpy(info_out->recovery_text, store->recovery_text, sizeof(info_out->recovery_text));
 	for (uint32_t i = 0; i < store->device_count; i++) {
 		const struct sz_device *device = &store->devices[i];

@@ -453,23 +453,23 @@ static void count_say(char *text, size_t size, uint64_t count, const char *noun)
 			       (unsigned long long)count, noun, count == 1 ? "" : "s");
 }
 
-static void survey_say(const struct surveying *surveying, char text[WHOLENESS_TEXT_BYTES])
+static void survey_say(const struct surveying *surveying, char text[SZ_MISSING_TEXT_BYTES])
 {
 	size_t length;
 
-	count_say(text, WHOLENESS_TEXT_BYTES, surveying->missing_bands, "band");
-	count_say(text, WHOLENESS_TEXT_BYTES, surveying->missing_deltas, "delta");
-	count_say(text, WHOLENESS_TEXT_BYTES, surveying->missing_images, "hot image");
-	count_say(text, WHOLENESS_TEXT_BYTES, surveying->missing_pages, "index page");
+	count_say(text, SZ_MISSING_TEXT_BYTES, surveying->missing_bands, "band");
+	count_say(text, SZ_MISSING_TEXT_BYTES, surveying->missing_deltas, "delta");
+	count_say(text, SZ_MISSING_TEXT_BYTES, surveying->missing_images, "hot image");
+	count_say(text, SZ_MISSING_TEXT_BYTES, surveying->missing_pages, "index page");
 	length = strlen(text);
 	if (length > 0)
-		(void)snprintf(text + length, WHOLENESS_TEXT_BYTES - length, " of %u device%s",
+		(void)snprintf(text + length, SZ_MISSING_TEXT_BYTES - length, " of %u device%s",
 			       surveying->hurt_devices, surveying->hurt_devices == 1 ? "" : "s");
 }
 
 static int survey_once(struct sz_store *store, struct survey *survey,
-		       const struct generation *generation, enum wholeness *wholeness_out,
-		       char text_out[WHOLENESS_TEXT_BYTES])
+		       const struct generation *generation, enum sz_wholeness *wholeness_out,
+		       char text_out[SZ_MISSING_TEXT_BYTES])
 {
 	struct surveying surveying = { store, survey, &generation->root, .device = 0 };
 	int result = look_at_devices(&surveying);
@@ -478,18 +478,17 @@ static int survey_once(struct sz_store *store, struct survey *survey,
 	if (result == 0) {
 		survey_say(&surveying, text_out);
 		if (most_hurt(&surveying) > generation->root.parity)
-			*wholeness_out = GENERATION_INCOMPLETE;
+			*wholeness_out = SZ_INCOMPLETE;
 		else
-			*wholeness_out = missing(&surveying) > 0 ? GENERATION_RECOVERABLE
-								 : GENERATION_COMPLETE;
+			*wholeness_out = missing(&surveying) > 0 ? SZ_RECOVERABLE : SZ_COMPLETE;
 	}
 	sz_bytes_free(&surveying.edges);
 	return result;
 }
 
 int sz_generation_survey(struct sz_store *store, struct survey *survey,
-			 const struct generation *generation, enum wholeness *wholeness_out,
-			 char text_out[WHOLENESS_TEXT_BYTES])
+			 const struct generation *generation, enum sz_wholeness *wholeness_out,
+			 char text_out[SZ_MISSING_TEXT_BYTES])
 {
 	int result = survey_once(store, survey, generation, wholeness_out, text_out);
 

@@ -172,7 +172,8 @@ struct sz_run {
 };
 
 /* Root: one a generation, the same bytes under the same name in every device's folder. */
-#define SZ_ANCESTRY_MAX 32U
+#define SZ_ROOT_RECOVERED 1U  /* it, or one before it, was made without a root to go on from */
+#define SZ_ANCESTRY_MAX   96U /* a root of 64 devices stays below 16 KiB */
 struct sz_root_device {
 	uint8_t device_id[16];
 	uint64_t sectors;
@@ -200,7 +201,7 @@ struct sz_root {
 	uint64_t changed_sectors; /* written in this generation */
 	uint32_t band_sectors;
 	uint8_t parity;
-	uint8_t flags; /* bit 0: recovered */
+	uint8_t flags; /* SZ_ROOT_… */
 	uint64_t key_version;
 	uint8_t key_digest[SZ_DIGEST_BYTES];
 	uint32_t device_count;

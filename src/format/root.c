@@ -12,7 +12,7 @@
 #define BAND_SECTORS_MIN  256U   /* 1 MiB: below, objects outnumber what a host likes in a folder */
 #define BAND_SECTORS_MAX  16384U /* 64 MiB: above, a band's index needs fences */
 #define PARITY_MAX        3U
-#define FLAGS_KNOWN       1U
+#define FLAGS_KNOWN       SZ_ROOT_RECOVERED
 #define STATES            2U
 #define FEATURES_KNOWN    0ULL
 #define CODE_DIGEST_BYTES 10U

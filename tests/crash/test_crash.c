@@ -227,7 +227,7 @@ static int open_with(struct harness *harness, const struct sz_passphrase *passph
 	struct sz_backend *backends[MODEL_DEVICES_MAX];
 	size_t count = harness_wrap(harness, backends);
 
-	return sz_store_open_on(backends, count, false, passphrase, &harness->store,
+	return sz_store_open_on(backends, count, NULL, passphrase, &harness->store,
 				&harness->error);
 }
 

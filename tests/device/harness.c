@@ -124,7 +124,7 @@ int harness_create(struct harness *harness)
 	return rc;
 }
 
-int harness_try_open(struct harness *harness, bool read_only)
+int harness_try_open_as(struct harness *harness, const struct sz_store_open *options)
 {
 	struct sz_backend *backends[MODEL_DEVICES_MAX];
 	size_t count = harness_wrap(harness, backends);
@@ -132,7 +132,7 @@ int harness_try_open(struct harness *harness, bool read_only)
 
 	assert_null(harness->store);
 	harness->error = (struct sz_error){ 0 };
-	rc = sz_store_open_on(backends, count, read_only, &test_passphrase, &harness->store,
+	rc = sz_store_open_on(backends, count, options, &test_passphrase, &harness->store,
 			      &harness->error);
 	if (rc != 0) {
 		assert_null(harness->store);
@@ -140,6 +140,13 @@ int harness_try_open(struct harness *harness, bool read_only)
 	}
 	done(harness);
 	return rc;
+}
+
+int harness_try_open(struct harness *harness, bool read_only)
+{
+	const struct sz_store_open options = { .read_only = read_only };
+
+	return harness_try_open_as(harness, &options);
 }
 
 void harness_open(struct harness *harness)

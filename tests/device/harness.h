@@ -69,6 +69,7 @@ void harness_fini(struct harness *);
 size_t harness_wrap(struct harness *, struct sz_backend **backends);
 int harness_create(struct harness *);
 int harness_try_open(struct harness *, bool read_only);
+int harness_try_open_as(struct harness *, const struct sz_store_open *);
 void harness_open(struct harness *);
 /* As harness_open; fails the test if anything is damaged or a device is not online. */
 void harness_open_clean(struct harness *);

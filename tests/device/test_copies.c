@@ -417,7 +417,7 @@ static void test_a_wrong_passphrase(void **state)
 	count = harness_wrap(&harness, backends);
 	harness.plan = (struct sz_fault_plan){ .mask = SZ_OP_CHANGES | SZ_OP_REMOVE };
 	assert_int_equal(
-		sz_store_open_on(backends, count, false, &wrong_passphrase, &harness.store, &error),
+		sz_store_open_on(backends, count, NULL, &wrong_passphrase, &harness.store, &error),
 		-EKEYREJECTED);
 	assert_null(harness.store);
 	assert_int_equal(harness.wrappers, 0);

@@ -229,10 +229,11 @@ static void test_a_set(void **state)
 
 /* What is there. */
 
-static enum wholeness wholeness(struct harness *harness, size_t at, char text[WHOLENESS_TEXT_BYTES])
+static enum sz_wholeness wholeness(struct harness *harness, size_t at,
+				   char text[SZ_MISSING_TEXT_BYTES])
 {
 	CLEANUP(sz_survey_free) struct survey survey = { 0 };
-	enum wholeness found = GENERATION_INCOMPLETE;
+	enum sz_wholeness found = SZ_INCOMPLETE;
 
 	assert_true(at < harness->store->history.count);
 	OK(sz_generation_survey(harness->store, &survey, harness->store->history.at[at], &found,
@@ -254,12 +255,12 @@ static void lose_objects(struct harness *harness, enum sz_kind kind, unsigned in
 	objects_free(&objects);
 }
 
-static void check_loss(enum sz_kind kind, unsigned int devices, enum form form, enum wholeness want,
-		       const char *text)
+static void check_loss(enum sz_kind kind, unsigned int devices, enum form form,
+		       enum sz_wholeness want, const char *text)
 {
-	char found[WHOLENESS_TEXT_BYTES];
+	char found[SZ_MISSING_TEXT_BYTES];
 	struct harness harness;
-	enum wholeness got;
+	enum sz_wholeness got;
 
 	spread_init(&harness, DEVICES, 21);
 	lose_objects(&harness, kind, devices, form);
@@ -276,24 +277,24 @@ static void check_loss(enum sz_kind kind, unsigned int devices, enum form form, 
 static void test_what_is_missing(void **state)
 {
 	(void)state;
-	check_loss(SZ_KIND_BAND, 0, FORM_DELETED, GENERATION_COMPLETE, "");
-	check_loss(SZ_KIND_BAND, 15, FORM_RENAMED, GENERATION_COMPLETE, "");
-	check_loss(SZ_KIND_BAND, 15, FORM_MOVED, GENERATION_COMPLETE, "");
-	check_loss(SZ_KIND_BAND, 1, FORM_DELETED, GENERATION_RECOVERABLE, "3 bands of 1 device");
-	check_loss(SZ_KIND_BAND, 3, FORM_CUT_LAST, GENERATION_RECOVERABLE, "6 bands of 2 devices");
-	check_loss(SZ_KIND_BAND, 7, FORM_DELETED, GENERATION_INCOMPLETE, "9 bands of 3 devices");
-	check_loss(SZ_KIND_DELTA, 3, FORM_GROWN, GENERATION_RECOVERABLE, "4 deltas of 2 devices");
-	check_loss(SZ_KIND_DELTA, 7, FORM_DELETED, GENERATION_INCOMPLETE, NULL);
-	check_loss(SZ_KIND_HOT, 2, FORM_DELETED, GENERATION_RECOVERABLE, "1 hot image of 1 device");
-	check_loss(SZ_KIND_HOT, 7, FORM_DELETED, GENERATION_INCOMPLETE, NULL);
-	check_loss(SZ_KIND_INDEX, 8, FORM_RANDOM, GENERATION_RECOVERABLE, NULL);
-	check_loss(SZ_KIND_INDEX, 14, FORM_DELETED, GENERATION_INCOMPLETE, NULL);
+	check_loss(SZ_KIND_BAND, 0, FORM_DELETED, SZ_COMPLETE, "");
+	check_loss(SZ_KIND_BAND, 15, FORM_RENAMED, SZ_COMPLETE, "");
+	check_loss(SZ_KIND_BAND, 15, FORM_MOVED, SZ_COMPLETE, "");
+	check_loss(SZ_KIND_BAND, 1, FORM_DELETED, SZ_RECOVERABLE, "3 bands of 1 device");
+	check_loss(SZ_KIND_BAND, 3, FORM_CUT_LAST, SZ_RECOVERABLE, "6 bands of 2 devices");
+	check_loss(SZ_KIND_BAND, 7, FORM_DELETED, SZ_INCOMPLETE, "9 bands of 3 devices");
+	check_loss(SZ_KIND_DELTA, 3, FORM_GROWN, SZ_RECOVERABLE, "4 deltas of 2 devices");
+	check_loss(SZ_KIND_DELTA, 7, FORM_DELETED, SZ_INCOMPLETE, NULL);
+	check_loss(SZ_KIND_HOT, 2, FORM_DELETED, SZ_RECOVERABLE, "1 hot image of 1 device");
+	check_loss(SZ_KIND_HOT, 7, FORM_DELETED, SZ_INCOMPLETE, NULL);
+	check_loss(SZ_KIND_INDEX, 8, FORM_RANDOM, SZ_RECOVERABLE, NULL);
+	check_loss(SZ_KIND_INDEX, 14, FORM_DELETED, SZ_INCOMPLETE, NULL);
 }
 
 /* Bands of two devices and the deltas of a third, but not over the same sectors. */
 static void test_hurt_apart(void **state)
 {
-	char text[WHOLENESS_TEXT_BYTES];
+	char text[SZ_MISSING_TEXT_BYTES];
 	struct harness harness;
 	struct objects objects;
 
@@ -315,7 +316,7 @@ static void test_hurt_apart(void **state)
 		objects_free(&objects);
 		OK(harness_try_open(&harness, true));
 		assert_int_equal(wholeness(&harness, 0, text),
-				 same != 0 ? GENERATION_INCOMPLETE : GENERATION_RECOVERABLE);
+				 same != 0 ? SZ_INCOMPLETE : SZ_RECOVERABLE);
 		harness_abandon(&harness);
 		harness_fini(&harness);
 	}

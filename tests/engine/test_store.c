@@ -76,7 +76,7 @@ static void open_with_plans(struct opened *opened)
 		NEED(sz_folder_open(path, false, &inner) == 0);
 		NEED(sz_fault_open(inner, &plans[i], &backends[i]) == 0);
 	}
-	NEED_OK(sz_store_open_on(backends, DEVICES, false, &passphrase, &store, &error), &error);
+	NEED_OK(sz_store_open_on(backends, DEVICES, NULL, &passphrase, &store, &error), &error);
 	pool_open(opened);
 }
 

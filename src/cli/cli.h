@@ -52,6 +52,7 @@ enum option_id {
 	OPTION_PARENTS,
 	OPTION_STOP,
 	OPTION_CHECK,
+	OPTION_FOREGROUND,
 	OPTION_COUNT,
 };
 
@@ -90,9 +91,13 @@ struct command {
 	int most;  /* -1: any number */
 	uint64_t options;
 	int (*run)(struct invocation *);
+	bool is_served; /* operand 0 is a store: if a process has it open, the command runs there */
 };
 const struct command *command_at(size_t index); /* NULL at the end */
 const struct command *command_find(const char *name);
+
+/* A whole command line; messages go to the console. Returns the exit code. */
+int command_line_run(int argc, char **argv);
 
 struct exit_meaning {
 	int code;
@@ -136,6 +141,7 @@ int cmd_put(struct invocation *);
 int cmd_rm(struct invocation *);
 int cmd_scrub(struct invocation *);
 int cmd_seal(struct invocation *);
+int cmd_serve(struct invocation *);
 int cmd_status(struct invocation *);
 int cmd_version(struct invocation *);
 
@@ -149,6 +155,8 @@ struct session {
 	struct sz_store *store;
 	struct sz_pool *pool; /* NULL if only the store was asked for */
 	struct sz_fs *fs;     /* NULL if only the pool was asked for */
+	bool is_shared;       /* that of the process, for a command that runs for another */
+	bool is_read_only;    /* as the command asked for it */
 };
 /* Puts the store's path before the error's text, once. Returns result. */
 int store_fail(struct invocation *, int result);
@@ -160,6 +168,12 @@ int session_open(struct invocation *, bool read_only, enum session_parts,
  * what the closing comes to.
  */
 int session_close(struct invocation *, struct session *session, int result) MUST_CHECK;
+
+/*
+ * What commands that run for others get from then on (NULL: nothing any more); the caller keeps it open
+ * until serve_until_interrupted has returned. store: as it was opened.
+ */
+void session_share(const struct session *session, const char *store);
 
 /* Passphrases: in secret memory, freed by passphrase_free. */
 struct passphrase_source {
@@ -190,6 +204,8 @@ struct console {
 	int terminal;             /* -1: none, or to be opened */
 	atomic_int signal_number; /* 0: none came */
 	int wake_fd;              /* readable once a signal came; never read */
+	bool waits_for_end;       /* the reply comes when the process ends */
+	bool is_quiet;
 };
 struct console *console_own(void);     /* the process's */
 struct console *console_current(void); /* this thread's; its own if none was given it */
@@ -209,6 +225,7 @@ void line_out(const char *text); /* to console_out, with a newline */
 int interrupt_start(struct sz_error *error) MUST_CHECK; /* before any other thread is made */
 void interrupt_stop(void);
 void interrupt_set(struct console *console, int number);
+int interrupt_of(const struct console *console);
 int interrupt_signal(void); /* its number; 0: none came */
 /* -EINTR with a text once a signal came. */
 int interrupt_check(struct sz_error *error) MUST_CHECK;
@@ -216,6 +233,22 @@ int interrupt_check(struct sz_error *error) MUST_CHECK;
 int interrupt_tell(struct sz_error *error, const char *what_now);
 /* As sz_read, but a signal ends it: -EINTR. */
 int interrupt_read(int fd, void *buffer, size_t length, size_t *done_out) MUST_CHECK;
+
+/* A warning on the console, unless it is quiet. */
+void warn(const char *format, ...) PRINTF_LIKE(1, 2);
+
+/* serve.c: commands of other processes, until this one is interrupted. */
+void serve_until_interrupted(int listener);
+void serve_end(int exit_code); /* tells who asked for the end */
+/* Has the process that serves the store, if there is one, run the command line. */
+bool served_call(const char *store, int argc, char *const *argv, int *exit_code_out);
+
+/* Into the background: _split before anything else, _ready when what can go wrong has not. */
+struct daemon {
+	int ready; /* -1: in the foreground */
+};
+int daemon_split(struct daemon *daemon, struct sz_error *error) MUST_CHECK;
+int daemon_ready(struct daemon *daemon, struct sz_error *error) MUST_CHECK;
 
 /* Paths in the pool. */
 #define NAME_BYTES 256U /* of a name, with the final NUL */

@@ -399,8 +399,8 @@ static void total_count(struct get *get)
 static int conclude(struct get *get)
 {
 	if (get->attributes_lost > 0)
-		sz_warn("attributes that could not be set: %ju; the first: %s",
-			(uintmax_t)get->attributes_lost, get->attribute_lost);
+		warn("attributes that could not be set: %ju; the first: %s",
+		     (uintmax_t)get->attributes_lost, get->attribute_lost);
 	if (get->left_out == 0)
 		return 0;
 	return sz_fail(get->error, get->damaged > 0 ? -EBADMSG : -EPERM,

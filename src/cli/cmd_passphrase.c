@@ -16,6 +16,21 @@ static int new_passphrase(struct invocation *invocation, struct sz_passphrase *p
 	return passphrase_read(invocation, &source, passphrase_out);
 }
 
+/* A store that is open already opens for nobody who does not know its passphrase. */
+static int old_check(struct invocation *invocation, const struct session *session)
+{
+	struct sz_passphrase old = { 0 };
+	int result;
+
+	if (!session->is_shared)
+		return 0;
+	result = passphrase_of_store(invocation, &old);
+	if (result == 0)
+		result = sz_store_check_passphrase(session->store, &old, &invocation->error);
+	passphrase_free(&old);
+	return result;
+}
+
 int cmd_passphrase(struct invocation *invocation)
 {
 	const struct options *options = &invocation->options;
@@ -30,13 +45,15 @@ int cmd_passphrase(struct invocation *invocation)
 	result = session_open(invocation, false, SESSION_STORE, &session);
 	if (result != 0)
 		return result;
-	result = new_passphrase(invocation, &passphrase);
+	result = old_check(invocation, &session);
+	if (result == 0)
+		result = new_passphrase(invocation, &passphrase);
 	if (result == 0)
 		result = sz_store_change_passphrase(session.store, &passphrase, options->kdf,
 						    &invocation->error);
 	passphrase_free(&passphrase);
 	result = session_close(invocation, &session, result);
 	if (result == 0)
-		sz_warn("copies that were made before still open with the old passphrase");
+		warn("copies that were made before still open with the old passphrase");
 	return result;
 }

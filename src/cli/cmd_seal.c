@@ -32,7 +32,11 @@ int cmd_seal(struct invocation *invocation)
 
 	if (result != 0)
 		return result;
-	result = sz_store_seal(session.store, &invocation->error);
+	/* Open for other commands too: what they wrote is in ZFS's memory yet. */
+	if (session.pool != NULL)
+		result = sz_pool_sync(session.pool, &invocation->error);
+	if (result == 0)
+		result = sz_store_seal(session.store, &invocation->error);
 	sz_store_info(session.store, &info);
 	result = session_close(invocation, &session, result);
 	return result != 0 ? result : print(invocation, &info);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -49,6 +50,19 @@ int console_terminal(void)
 	if (console_current() != &own)
 		return -1;
 	return open("/dev/tty", O_RDWR | O_CLOEXEC);
+}
+
+void warn(const char *format, ...)
+{
+	va_list arguments;
+
+	if (console_current()->is_quiet)
+		return;
+	va_start(arguments, format);
+	(void)fputs("szpool: warning: ", console_err());
+	(void)vfprintf(console_err(), format, arguments);
+	(void)fputc('\n', console_err());
+	va_end(arguments);
 }
 
 bool console_agrees(void)

@@ -79,7 +79,12 @@ void interrupt_stop(void)
 
 int interrupt_signal(void)
 {
-	return atomic_load(&console_current()->signal_number);
+	return interrupt_of(console_current());
+}
+
+int interrupt_of(const struct console *console)
+{
+	return atomic_load(&console->signal_number);
 }
 
 int interrupt_check(struct sz_error *error)

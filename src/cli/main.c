@@ -17,33 +17,36 @@ static const struct command commands[] = {
 	{ "create", "STORE", "make a pool in a folder", 1, 1,
 	  ON_POOL | BIT(GENERATE_PASSPHRASE) | BIT(KDF) | BIT(DEVICES) | BIT(RAID) | BIT(SIZE) |
 		  BIT(BAND_SIZE) | BIT(PROPERTY),
-	  cmd_create },
+	  cmd_create, false },
 	{ "status", "STORE", "show the pool's health", 1, 1, ON_POOL | BIT(JSON) | BIT(CHECK),
-	  cmd_status },
+	  cmd_status, true },
 	{ "scrub", "STORE", "check and repair everything, rebuild lost devices", 1, 1,
-	  ON_POOL | BIT(JSON) | BIT(STOP), cmd_scrub },
+	  ON_POOL | BIT(JSON) | BIT(STOP), cmd_scrub, true },
 	{ "put", "STORE SOURCE... PATH", "copy files and trees into the pool", 3, -1, ON_POOL,
-	  cmd_put },
+	  cmd_put, true },
 	{ "get", "STORE PATH... TARGET", "copy files and trees out of the pool", 3, -1, ON_POOL,
-	  cmd_get },
+	  cmd_get, true },
 	{ "ls", "STORE [PATH...]", "list folders", 1, -1,
-	  ON_POOL | BIT(JSON) | BIT(LONG) | BIT(RECURSIVE), cmd_ls },
-	{ "cat", "STORE PATH...", "write files to standard output", 2, -1, ON_POOL, cmd_cat },
+	  ON_POOL | BIT(JSON) | BIT(LONG) | BIT(RECURSIVE), cmd_ls, true },
+	{ "cat", "STORE PATH...", "write files to standard output", 2, -1, ON_POOL, cmd_cat, true },
 	{ "rm", "STORE PATH...", "remove files and folders", 2, -1,
-	  ON_POOL | BIT(RECURSIVE) | BIT(FORCE) | BIT(DRY_RUN) | BIT(YES), cmd_rm },
-	{ "mkdir", "STORE PATH...", "make folders", 2, -1, ON_POOL | BIT(PARENTS), cmd_mkdir },
-	{ "df", "STORE", "show used and free space", 1, 1, ON_POOL | BIT(JSON), cmd_df },
+	  ON_POOL | BIT(RECURSIVE) | BIT(FORCE) | BIT(DRY_RUN) | BIT(YES), cmd_rm, true },
+	{ "mkdir", "STORE PATH...", "make folders", 2, -1, ON_POOL | BIT(PARENTS), cmd_mkdir,
+	  true },
+	{ "df", "STORE", "show used and free space", 1, 1, ON_POOL | BIT(JSON), cmd_df, true },
 	{ "seal", "STORE", "end the generation, so that all files are final", 1, 1,
-	  ON_STORE | BIT(JSON), cmd_seal },
+	  ON_STORE | BIT(JSON), cmd_seal, true },
 	{ "info", "STORE", "show the store: sizes, generation, devices", 1, 1, ON_POOL | BIT(JSON),
-	  cmd_info },
+	  cmd_info, true },
 	{ "passphrase", "STORE", "change the passphrase", 1, 1,
 	  ON_STORE | BIT(NEW_PASSPHRASE_FILE) | BIT(NEW_PASSPHRASE_COMMAND) |
 		  BIT(GENERATE_PASSPHRASE) | BIT(KDF),
-	  cmd_passphrase },
-	{ "version", "", "show the version", 0, 0, EVERYWHERE | BIT(JSON), cmd_version },
-	{ "help", "[COMMAND]", "show how to use a command", 0, 1, EVERYWHERE | BIT(JSON),
-	  cmd_help },
+	  cmd_passphrase, true },
+	{ "serve", "STORE", "keep the pool open for other commands", 1, 1,
+	  ON_POOL | BIT(FOREGROUND) | BIT(STOP), cmd_serve, false },
+	{ "version", "", "show the version", 0, 0, EVERYWHERE | BIT(JSON), cmd_version, false },
+	{ "help", "[COMMAND]", "show how to use a command", 0, 1, EVERYWHERE | BIT(JSON), cmd_help,
+	  false },
 };
 
 /* In the order of the codes. */
@@ -92,8 +95,6 @@ static int opening_exit_code(int result)
 	case -ENODATA:
 	case -EPROTONOSUPPORT:
 		return EXIT_NOT_A_STORE;
-	case -EKEYREJECTED:
-		return EXIT_PASSPHRASE;
 	case -EBUSY:
 		return EXIT_BUSY;
 	case -ENXIO:
@@ -117,6 +118,8 @@ static int exit_code(const struct invocation *invocation, int result)
 		return EXIT_SIGNAL + interrupt_signal();
 	case -EPIPE:
 		return EXIT_SIGNAL + 13;
+	case -EKEYREJECTED:
+		return EXIT_PASSPHRASE;
 	case -EBADMSG:
 		return EXIT_DAMAGED;
 	case -ENOSPC:
@@ -165,53 +168,105 @@ static int run(struct invocation *invocation, const struct command *command)
 {
 	int result = options_check(invocation, command);
 
-	if (result == 0)
-		result = sz_crypto_init(&invocation->error);
-	if (result == 0)
-		result = interrupt_start(&invocation->error);
 	if (result != 0)
 		return result;
-	sz_warn_quiet(option_is_given(invocation, OPTION_QUIET));
+	console_current()->is_quiet = option_is_given(invocation, OPTION_QUIET);
+	if (console_current() == console_own())
+		sz_warn_quiet(console_current()->is_quiet);
 	result = command->run(invocation);
 	if (fflush(console_out()) != 0 && result == 0)
 		result =
 			sz_fail(&invocation->error, -errno, "standard output: %s", strerror(errno));
-	interrupt_stop();
 	return result;
+}
+
+/* options_parse has been over argv; result: what it came to. */
+static int parsed_run(struct invocation *invocation, char **argv, int count, int result)
+{
+	const struct command *command = NULL;
+	int code;
+
+	if (count > 0) {
+		command = command_find(argv[1]);
+		invocation->operands = argv + 2;
+		invocation->count = count - 1;
+	}
+	if (result == 0 && option_is_given(invocation, OPTION_HELP)) {
+		invocation->options.given = 1ULL << OPTION_HELP;
+		invocation->operands = argv + 1;
+		invocation->count = count > 0 ? 1 : 0;
+		command = command_find("help");
+	}
+	if (result == 0 && count == 0 && command == NULL)
+		result = usage_fail(invocation, "which command?");
+	else if (result == 0 && command == NULL)
+		result = usage_fail(invocation, "there is no command '%s'", argv[1]);
+	if (result == 0 && command != NULL)
+		result = run(invocation, command);
+	code = exit_code(invocation, result);
+	if (result != 0)
+		report(invocation, command != NULL ? command->name : NULL, result, code);
+	return code;
+}
+
+int command_line_run(int argc, char **argv)
+{
+	struct invocation invocation = { 0 };
+	int count = 0;
+	int result = options_parse(&invocation, argc, argv, &count);
+	int code = parsed_run(&invocation, argv, count, result);
+
+	options_free(&invocation.options);
+	return code;
+}
+
+/* The store whose process, if there is one, is to run the command; NULL: it runs here. */
+static const char *store_to_call(const struct invocation *invocation, char **argv, int count)
+{
+	const struct command *command = count > 1 ? command_find(argv[1]) : NULL;
+
+	if (command == NULL ||
+	    (!command->is_served &&
+	     (command->run != cmd_serve || !option_is_given(invocation, OPTION_STOP))) ||
+	    option_is_given(invocation, OPTION_HELP))
+		return NULL;
+	return argv[2];
+}
+
+/* A process that has the store open runs the command, or this one does. */
+static int main_run(int argc, char **argv)
+{
+	struct invocation invocation = { 0 };
+	CLEANUP_FREE char **given = calloc((size_t)argc + 1, sizeof(char *));
+	const char *store;
+	int count = 0;
+	int code = EXIT_ERROR;
+	int result;
+
+	if (given == NULL)
+		return EXIT_ERROR;
+	memcpy(given, argv, (size_t)argc * sizeof(char *)); /* parsing sorts it */
+	result = options_parse(&invocation, argc, argv, &count);
+	store = result == 0 ? store_to_call(&invocation, argv, count) : NULL;
+	if (store == NULL || !served_call(store, argc, given, &code))
+		code = parsed_run(&invocation, argv, count, result);
+	options_free(&invocation.options);
+	return code;
 }
 
 int main(int argc, char **argv)
 {
-	struct invocation invocation = { 0 };
-	const struct command *command = NULL;
+	struct sz_error error = { 0 };
 	char version[] = "version";
-	int count = 0;
-	int result;
 	int code;
 
 	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		argv[1] = version;
-	result = options_parse(&invocation, argc, argv, &count);
-	if (count > 0) {
-		command = command_find(argv[1]);
-		invocation.operands = argv + 2;
-		invocation.count = count - 1;
+	if (sz_crypto_init(&error) != 0 || interrupt_start(&error) != 0) {
+		(void)fprintf(stderr, "szpool: %s\n", error.text);
+		return EXIT_ERROR;
 	}
-	if (result == 0 && option_is_given(&invocation, OPTION_HELP)) {
-		invocation.options.given = 1ULL << OPTION_HELP;
-		invocation.operands = argv + 1;
-		invocation.count = count > 0 ? 1 : 0;
-		command = command_find("help");
-	}
-	if (result == 0 && count == 0 && command == NULL)
-		result = usage_fail(&invocation, "which command?");
-	else if (result == 0 && command == NULL)
-		result = usage_fail(&invocation, "there is no command '%s'", argv[1]);
-	if (result == 0 && command != NULL)
-		result = run(&invocation, command);
-	code = exit_code(&invocation, result);
-	if (result != 0)
-		report(&invocation, command != NULL ? command->name : NULL, result, code);
-	options_free(&invocation.options);
+	code = main_run(argc, argv);
+	interrupt_stop();
 	return code;
 }

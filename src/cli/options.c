@@ -40,7 +40,8 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_DRY_RUN] = { "dry-run", 0, NULL, "only tell what would be done" },
 	[OPTION_YES] = { "yes", 'y', NULL, "do not ask" },
 	[OPTION_PARENTS] = { "parents", 'p', NULL, "make missing parents; existing ones are fine" },
-	[OPTION_STOP] = { "stop", 0, NULL, "end a scrub that was interrupted" },
+	[OPTION_STOP] = { "stop", 0, NULL, "end what is under way" },
+	[OPTION_FOREGROUND] = { "foreground", 0, NULL, "do not go into the background" },
 	[OPTION_CHECK] = { "check", 0, NULL, "exit code 6 unless all is well" },
 };
 

@@ -255,8 +255,8 @@ int passphrase_read(struct invocation *invocation, const struct passphrase_sourc
 	else
 		result = ask_twice(invocation, source, passphrase_out);
 	if (result == 0 && source->twice && is_weak(passphrase_out))
-		sz_warn("this passphrase can be guessed by trying; --generate-passphrase makes one "
-			"that cannot");
+		warn("this passphrase can be guessed by trying; --generate-passphrase makes one "
+		     "that cannot");
 	return result;
 }
 

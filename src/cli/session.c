@@ -9,6 +9,16 @@
 
 #define DISK_FULL_BYTES (16ULL << 20) /* less is no space: what a device writes at a time */
 
+/* What this process has open for others; set before and cleared after commands run for them. */
+static const struct session *shared;
+static const char *shared_store;
+
+void session_share(const struct session *session, const char *store)
+{
+	shared = session;
+	shared_store = store;
+}
+
 int store_fail(struct invocation *invocation, int result)
 {
 	const char *path = invocation->operands[0];
@@ -86,12 +96,46 @@ static void pool_is_suspended(void *context, const struct sz_error *error)
 	_exit(is_full ? EXIT_NO_SPACE : EXIT_ERROR);
 }
 
+/* For another process: what is open here. */
+static int shared_open(struct invocation *invocation, bool read_only, struct session *session_out)
+{
+	const char *path = invocation->operands[0];
+	struct stat wished;
+	struct stat served;
+
+	if (stat(path, &wished) != 0 || stat(shared_store, &served) != 0 ||
+	    wished.st_dev != served.st_dev || wished.st_ino != served.st_ino)
+		return sz_fail(&invocation->error, -EINVAL,
+			       "%s: is not the store that this process has open", path);
+	if (!read_only && sz_store_is_read_only(shared->store))
+		return sz_fail(&invocation->error, -EROFS, "%s: is open for reading only", path);
+	*session_out = *shared;
+	session_out->is_shared = true;
+	session_out->is_read_only = read_only;
+	invocation->store_is_open = true;
+	return 0;
+}
+
+/* It stays open; what the command did is on disk before it says that it is done. */
+static int shared_close(struct invocation *invocation, const struct session *session, int result)
+{
+	int synced = 0;
+
+	if (!session->is_read_only)
+		synced = sz_pool_sync(session->pool, result == 0 ? &invocation->error : NULL);
+	return result != 0 || synced == 0 ? result : store_fail(invocation, synced);
+}
+
 int session_open(struct invocation *invocation, bool read_only, enum session_parts parts,
 		 struct session *session_out)
 {
-	struct session session = { 0 };
+	struct session session = { .is_read_only = read_only };
 	struct sz_error *error = &invocation->error;
-	int result = store_open(invocation, read_only, &session);
+	int result;
+
+	if (console_current() != console_own())
+		return shared_open(invocation, read_only, session_out);
+	result = store_open(invocation, read_only, &session);
 
 	if (result != 0)
 		return result;
@@ -123,6 +167,8 @@ int session_close(struct invocation *invocation, struct session *session, int re
 		       !option_is_given(invocation, OPTION_QUIET);
 	int closed = 0;
 
+	if (session->is_shared)
+		return shared_close(invocation, session, result);
 	if (is_told)
 		(void)fputs("\r\033[Kwriting everything out ...", console_err());
 

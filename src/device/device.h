@@ -129,6 +129,10 @@ int sz_store_close(struct sz_store *, struct sz_error *error) MUST_CHECK;
 /* Frees everything without writing a byte: what a crash leaves. */
 void sz_store_abandon(struct sz_store *);
 
+/* Is it the one that opens the store? -EKEYREJECTED: no. */
+int sz_store_check_passphrase(struct sz_store *, const struct sz_passphrase *,
+			      struct sz_error *error) MUST_CHECK;
+
 /* Re-encrypts nothing: the key object gets a new slot in place of the old one; seals. */
 int sz_store_change_passphrase(struct sz_store *, const struct sz_passphrase *new_passphrase,
 			       enum sz_kdf, struct sz_error *error) MUST_CHECK;

@@ -125,6 +125,29 @@ int sz_store_unlock(struct sz_store *store, const struct sz_passphrase *passphra
 		       "wrong passphrase (or all copies of the key object are damaged)");
 }
 
+int sz_store_check_passphrase(struct sz_store *store, const struct sz_passphrase *passphrase,
+			      struct sz_error *error)
+{
+	const struct sz_unlock unlock = {
+		.type = SZ_SLOT_PASSPHRASE,
+		.passphrase = passphrase->bytes,
+		.passphrase_length = passphrase->length,
+	};
+	CLEANUP(cleanup_key_object) struct sz_key_object *object = sz_secret_alloc(sizeof(*object));
+	uint8_t page[SZ_KEY_OBJECT_BYTES];
+
+	if (object == NULL)
+		return sz_fail(error, -ENOMEM, "no memory for the keys");
+	{
+		MUTEX_SCOPE(&store->seal_lock);
+
+		memcpy(page, store->key->page, sizeof(page));
+	}
+	if (sz_key_object_open(page, &unlock, object) == 0)
+		return 0;
+	return sz_fail(error, -EKEYREJECTED, "wrong passphrase");
+}
+
 static void key_id(const struct sz_store *store, struct sz_id *id_out)
 {
 	sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->key->version, sz_get_le64(store->key->digest),

@@ -1,0 +1,263 @@
+/*
+ * serve: the process that has a store open runs the commands of others. Each has a connection and a thread
+ * of its own, with its caller's console and working folder; what interrupts it there interrupts it here.
+ */
+#include "cli/cli.h"
+
+#include "control/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CALLS_MAX 64U /* at a time; others wait for their turn */
+
+/* A command that runs for another process. */
+struct call {
+	struct call *next; /* guarded by lock */
+	int connection;
+	struct console console;
+	struct sz_control_request request;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
+static struct call *calls; /* these three guarded by lock */
+static unsigned int call_count;
+static int stopper = -1; /* the connection of who waits for the end */
+
+static void call_free(struct call *call)
+{
+	if (call->console.out != NULL)
+		(void)fclose(call->console.out);
+	if (call->console.err != NULL)
+		(void)fclose(call->console.err);
+	sz_cleanup_fd(&call->console.wake_fd);
+	sz_cleanup_fd(&call->connection);
+	sz_control_request_free(&call->request);
+	free(call);
+}
+
+static FILE *stream_open(int *fd, int buffering)
+{
+	FILE *stream = fdopen(*fd, "w");
+
+	if (stream == NULL)
+		return NULL;
+	*fd = -1; /* the stream's */
+	(void)setvbuf(stream, NULL, buffering, BUFSIZ);
+	return stream;
+}
+
+static int console_make(struct call *call)
+{
+	struct console *console = &call->console;
+	int *fds = call->request.fds;
+	bool is_terminal = isatty(fds[SZ_CONTROL_OUT]) == 1;
+
+	console->in = fds[SZ_CONTROL_IN];
+	console->terminal = fds[SZ_CONTROL_TERMINAL];
+	console->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	console->out = stream_open(&fds[SZ_CONTROL_OUT], is_terminal ? _IOLBF : _IOFBF);
+	console->err = stream_open(&fds[SZ_CONTROL_ERR], _IONBF);
+	return console->wake_fd < 0 || console->out == NULL || console->err == NULL ? -ENOMEM : 0;
+}
+
+/* Signals that the caller got; that it is gone interrupts too. */
+static void *signals_watch(void *argument)
+{
+	struct call *call = argument;
+	int number;
+
+	do {
+		number = sz_control_signal(call->connection);
+		if (interrupt_of(&call->console) == 0)
+			interrupt_set(&call->console, number != 0 ? number : SIGHUP);
+	} while (number != 0);
+	return NULL;
+}
+
+/* Whoever asks first gets the exit code of the closing; others that of the asking. */
+static bool stopper_set(int connection)
+{
+	bool is_first;
+
+	(void)pthread_mutex_lock(&lock);
+	is_first = stopper < 0;
+	if (is_first)
+		stopper = fcntl(connection, F_DUPFD_CLOEXEC, 0);
+	is_first = is_first && stopper >= 0;
+	(void)pthread_mutex_unlock(&lock);
+	return is_first;
+}
+
+static void call_run(struct call *call)
+{
+	pthread_t watcher;
+	int code;
+
+	/* A working folder of this thread's own. */
+	if (unshare(CLONE_FS) != 0 || fchdir(call->request.fds[SZ_CONTROL_FOLDER]) != 0 ||
+	    pthread_create(&watcher, NULL, signals_watch, call) != 0) {
+		(void)!sz_control_reply(call->connection, EXIT_ERROR);
+		return;
+	}
+	console_use(&call->console);
+	code = command_line_run(call->request.argc, call->request.argv);
+	(void)fflush(call->console.out);
+	console_use(NULL);
+	if (!call->console.waits_for_end || !stopper_set(call->connection))
+		(void)!sz_control_reply(call->connection, code);
+	(void)shutdown(call->connection, SHUT_RD); /* ends the watcher */
+	(void)pthread_join(watcher, NULL);
+}
+
+static void call_leave(struct call *call)
+{
+	(void)pthread_mutex_lock(&lock);
+	for (struct call **at = &calls; *at != NULL; at = &(*at)->next) {
+		if (*at == call) {
+			*at = call->next;
+			break;
+		}
+	}
+	call_count--;
+	call_free(call);
+	(void)pthread_cond_signal(&ended);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+static void *call_serve(void *argument)
+{
+	struct call *call = argument;
+
+	(void)pthread_setname_np(pthread_self(), "call");
+	if (sz_control_receive(call->connection, &call->request) == 0) {
+		if (console_make(call) == 0)
+			call_run(call);
+		else
+			(void)!sz_control_reply(call->connection, EXIT_ERROR);
+	}
+	call_leave(call);
+	return NULL;
+}
+
+static void call_start(int connection)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	pthread_attr_t detached;
+	pthread_t thread;
+	bool is_started;
+
+	if (call == NULL) {
+		(void)close(connection);
+		return;
+	}
+	*call = (struct call){ .connection = connection,
+			       .console = { .in = -1, .terminal = -1, .wake_fd = -1 },
+			       .request.fds = { -1, -1, -1, -1, -1 } };
+	(void)pthread_mutex_lock(&lock);
+	while (call_count == CALLS_MAX)
+		(void)pthread_cond_wait(&ended, &lock);
+	(void)pthread_attr_init(&detached);
+	(void)pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+	is_started = pthread_create(&thread, &detached, call_serve, call) == 0;
+	(void)pthread_attr_destroy(&detached);
+	if (is_started) {
+		call->next = calls;
+		calls = call;
+		call_count++;
+	}
+	(void)pthread_mutex_unlock(&lock);
+	if (!is_started)
+		call_free(call);
+}
+
+/* Ends what still runs, as its own interrupt would, and waits for it. */
+static void calls_end(void)
+{
+	(void)pthread_mutex_lock(&lock);
+	for (struct call *call = calls; call != NULL; call = call->next)
+		(void)shutdown(call->connection, SHUT_RD);
+	while (call_count > 0)
+		(void)pthread_cond_wait(&ended, &lock);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+void serve_until_interrupted(int listener)
+{
+	while (interrupt_signal() == 0) {
+		struct pollfd fds[2] = { { .fd = listener, .events = POLLIN },
+					 { .fd = console_own()->wake_fd, .events = POLLIN } };
+		int connection;
+
+		if (poll(fds, 2, -1) < 0 || (fds[0].revents & POLLIN) == 0)
+			continue;
+		if (sz_control_accept(listener, &connection) == 0)
+			call_start(connection);
+	}
+	calls_end();
+}
+
+void serve_end(int exit_code)
+{
+	if (stopper >= 0)
+		(void)!sz_control_reply(stopper, exit_code);
+	sz_cleanup_fd(&stopper);
+	stopper = -1;
+}
+
+/* What is typed at the terminal interrupts the command, not this process, which only waits for it. */
+static void *interrupts_pass(void *argument)
+{
+	const int *connection = argument;
+	struct pollfd wake = { .fd = console_own()->wake_fd, .events = POLLIN };
+
+	while (poll(&wake, 1, -1) < 0)
+		;
+	(void)!sz_control_interrupt(*connection, interrupt_signal());
+	return NULL;
+}
+
+bool served_call(const char *store, int argc, char *const *argv, int *exit_code_out)
+{
+	CLEANUP_FD int connection = -1;
+	CLEANUP_FD int folder = -1;
+	CLEANUP_FD int terminal = -1;
+	pthread_t passer;
+	int result;
+
+	if (sz_control_connect(store, &connection) != 0)
+		return false;
+	folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	terminal = console_terminal();
+	{
+		const int fds[SZ_CONTROL_FDS] = { STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO,
+						  folder, terminal };
+
+		result = folder < 0 ? -errno : sz_control_call(connection, argc, argv, fds);
+	}
+	if (result == 0) {
+		bool passes = pthread_create(&passer, NULL, interrupts_pass, &connection) == 0;
+
+		result = sz_control_wait(connection, exit_code_out);
+		if (passes) {
+			(void)pthread_cancel(passer); /* poll is where it waits */
+			(void)pthread_join(passer, NULL);
+		}
+	}
+	if (result != 0) {
+		(void)fprintf(
+			stderr,
+			"szpool: %s: the process that has the store open ended meanwhile (%s)\n",
+			store, strerror(-result));
+		*exit_code_out = EXIT_ERROR;
+	}
+	return true;
+}

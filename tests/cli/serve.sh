@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# A process that keeps a pool open, and commands that run in it. TAP.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+mkdir -m 0700 runtime
+export XDG_RUNTIME_DIR=$work/runtime
+stop_all() { "$szpool" serve --stop "$work/store" 2>/dev/null; }
+trap 'stop_all; cleanup' EXIT
+
+head -c 30000000 /dev/urandom >big
+mkdir -p tree/deep && printf one >tree/file && ln -s file tree/link && printf two >tree/deep/file
+
+fails "stop, where nothing is" 1 "missing: no process serves it" run serve --stop missing
+ok "create" create store
+fails "stop, and nobody serves it" 1 "store: no process serves it" run serve --stop store
+printf 'not the one\n' >wrong
+fails "a wrong passphrase" 4 "wrong passphrase" run serve --passphrase-file wrong store
+ok "serve" run serve store
+fails "a second time" 5 "is open in another process" run serve store
+passphrase=$SZPOOL_PASSPHRASE_FILE
+unset SZPOOL_PASSPHRASE_FILE # is not needed any more
+ok "put" run put store big tree /
+prints "ls" $'big\ntree' run ls store
+ok "cat" bash -c "'$szpool' cat store /big | cmp - big"
+ok "get" run get store /tree copy
+ok "is the same" diff -r --no-dereference tree copy
+ok "stdin" bash -c "printf typed | '$szpool' put store - /typed"
+prints "which is there" typed run cat store /typed
+mkdir -p elsewhere && cd elsewhere || exit 1
+prints "from another folder, a relative path of its own" typed run cat ../store /typed
+ok "get to it" run get ../store /typed here
+cd .. || exit 1
+prints "arrives there" typed cat elsewhere/here
+fails "an error" 1 "/missing: No such file" run cat store /missing
+fails "a mistake in the command line" 2 "has no option --recursive" run cat -r store /x
+prints "standard output that is closed early" big bash -c "'$szpool' ls store | head -n 1"
+prints "JSON" ONLINE bash -c "'$szpool' status --json store | jq -r .state"
+ok "seal" run seal store
+ok "info" run info store
+ok "df" run df store
+ok "scrub" run scrub store
+then_ok "finds nothing" grep -q "with 0 errors" out
+ok "several at a time" bash -c "
+	for i in 1 2 3 4; do '$szpool' put store big /big\$i & done
+	for i in 1 2 3 4; do '$szpool' cat store /big >/dev/null & done
+	for job in \$(jobs -p); do wait \$job || exit 1; done"
+ok "all of them" bash -c "for i in 1 2 3 4; do '$szpool' cat store /big\$i | cmp - big || exit 1; done"
+
+mkfifo pipe
+sleep 30 >pipe &
+holder=$!
+"$szpool" put store - /never <pipe 2>err &
+putter=$!
+sleep 0.5
+kill -INT $putter
+status=0
+wait $putter || status=$?
+kill $holder
+ok "an interrupt ends the command, here and there" test $status = 130
+fails "and leaves nothing" 1 "No such file" run cat store /never
+sleep 30 >pipe &
+holder=$!
+"$szpool" put store - /never <pipe 2>/dev/null &
+putter=$!
+sleep 0.5
+kill -KILL $putter
+wait $putter 2>/dev/null
+kill $holder
+fails "so does the caller's death" 1 "No such file" run cat store /never
+
+printf 'many bees over the hill\n' >new
+fails "a new passphrase for who does not know the old" 4 "wrong passphrase" \
+	run passphrase --passphrase-file wrong --new-passphrase-file new store
+ok "for who does" run passphrase --passphrase-file "$passphrase" --new-passphrase-file new store
+if is_root; then
+	chmod 0755 . store && chmod 0644 passphrase new
+	fails "another user" 1 "Permission denied" run_as_nobody ls --passphrase-file new store
+else
+	skip "another user" "needs root"
+fi
+
+sleep 30 >pipe &
+holder=$!
+"$szpool" put store - /late <pipe 2>/dev/null &
+putter=$!
+sleep 0.5
+ok "stop waits until all is on disk" run serve --stop store
+kill $holder
+wait $putter 2>/dev/null
+ok "nobody serves it then" bash -c "! '$szpool' serve --stop store 2>/dev/null"
+ok "what was running has ended" bash -c "! '$szpool' cat --passphrase-file new store /late 2>/dev/null"
+export SZPOOL_PASSPHRASE_FILE=$work/new
+ok "all is there" bash -c "'$szpool' cat store /big3 | cmp - big"
+
+ok "serve again" run serve store
+ok "put" run put store big /last
+pkill -KILL -f "szpool serve store"
+sleep 0.2
+ok "after its death a command runs by itself, and nothing is lost" bash -c "'$szpool' cat store /last | cmp - big"
+ok "serve in its socket's place" run serve store
+ok "stop" run serve --stop store
+ok "scrub" run scrub store
+then_ok "finds nothing" grep -q "with 0 errors" out
+ok "a terminated server ends in good order" bash -c "
+	'$szpool' serve --foreground store 2>/dev/null & server=\$!
+	while ! '$szpool' ls store 2>/dev/null | grep -q big; do sleep 0.1; done
+	kill -TERM \$server; wait \$server; [ \$? = 0 ]"
+done_testing

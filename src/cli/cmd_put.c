@@ -187,7 +187,7 @@ static int file_put(struct put *put, const char *path, uint64_t folder, const ch
 	result = content_put(put, fd, &stat, inode, &host_errno);
 	if (result == 0 && host_errno == 0)
 		result = finish(put, path, &stat, inode, folder, name);
-	sz_fs_release(put->fs, inode);
+	sz_fs_release(put->fs, inode, 1);
 	if (host_errno != 0)
 		return leave_out(put, path, strerror(host_errno));
 	return result == 0 || result == -EINTR ? result : link_fail(put, path, result);
@@ -218,7 +218,7 @@ static int special_put(struct put *put, const char *path, const struct stat *sta
 				      &inode);
 	if (result == 0) {
 		result = finish(put, path, stat, inode, folder, name);
-		sz_fs_release(put->fs, inode);
+		sz_fs_release(put->fs, inode, 1);
 	}
 	return result == 0 ? 0 : link_fail(put, path, result);
 }
@@ -366,7 +366,7 @@ static int stream_put(struct put *put, uint64_t folder, const char *name)
 		if (result != 0)
 			(void)pool_fail(put, name, result);
 	}
-	sz_fs_release(put->fs, inode);
+	sz_fs_release(put->fs, inode, 1);
 	return result;
 }
 

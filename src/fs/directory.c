@@ -477,23 +477,6 @@ int sz_fs_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t n
 	return result;
 }
 
-int sz_fs_hold(struct sz_fs *fs, uint64_t number)
-{
-	struct inode *inode;
-
-	return inode_get(fs, number, &inode); /* the reference stays */
-}
-
-void sz_fs_release(struct sz_fs *fs, uint64_t number)
-{
-	struct inode *inode;
-
-	if (inode_get(fs, number, &inode) != 0)
-		return;
-	inode_put(fs, inode);
-	inode_put(fs, inode);
-}
-
 /* Cookies: 0 is ".", 1 is "..", 2 the first entry; from then on ZFS's serialized cursor. */
 int sz_fs_readdir(struct sz_fs *fs, uint64_t number, uint64_t cookie, sz_fs_entry_fn *function,
 		  void *context)

@@ -235,6 +235,7 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 
 void sz_fs_close(struct sz_fs *fs)
 {
+	inode_release_all(fs);
 	inode_table_fini(fs);
 	objset_disown(fs->os);
 	free(fs);

@@ -22,7 +22,7 @@ struct sz_fs;
 /* dataset: NULL for the pool's root dataset, or its name below it. Drains the delete queue if writable. */
 int sz_fs_open(struct sz_pool *, const char *dataset, bool read_only, struct sz_fs **fs_out,
 	       struct sz_error *error) MUST_CHECK;
-void sz_fs_close(struct sz_fs *);
+void sz_fs_close(struct sz_fs *); /* all holds end */
 
 /* Makes an empty dataset (NULL: the pool's root dataset, as sz_pool_create leaves it) a file system. */
 int sz_fs_format(struct sz_pool *, const char *dataset, uint32_t uid, uint32_t gid,
@@ -85,10 +85,10 @@ int sz_fs_rename(struct sz_fs *, uint64_t parent, const char *name, uint64_t new
 
 /*
  * An inode that is held stays readable and writable after its last name is gone; its space is freed
- * by the last release (or at the next opening: the delete queue).
+ * when all holds are released (or at the next opening: the delete queue). A hold takes little memory.
  */
 int sz_fs_hold(struct sz_fs *, uint64_t number) MUST_CHECK;
-void sz_fs_release(struct sz_fs *, uint64_t number);
+void sz_fs_release(struct sz_fs *, uint64_t number, uint64_t count);
 
 /* *done_out < length only at the end of the file. Holes are zeros. */
 int sz_fs_read(struct sz_fs *, uint64_t number, void *buffer, size_t length, uint64_t offset,

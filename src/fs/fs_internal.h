@@ -45,6 +45,24 @@ struct inode {
 LIST_HEAD(inode_bucket, inode);
 TAILQ_HEAD(inode_list, inode);
 
+/* held.c: how often the outside refers to an inode, by its number. */
+struct held {
+	uint64_t object; /* 0: an empty slot */
+	uint64_t count;
+	bool unlinked; /* the last release frees it */
+	bool is_unnamed;
+};
+struct held_table {
+	struct held *entries;
+	size_t slots; /* a power of two, or 0 */
+	size_t count;
+};
+struct held *held_find(const struct held_table *table, uint64_t object);
+/* Makes it if it is not there; NULL: no memory. Pointers are valid until the table changes. */
+struct held *held_add(struct held_table *table, uint64_t object);
+void held_remove(struct held_table *table, struct held *held);
+void held_fini(struct held_table *table);
+
 struct sz_fs {
 	objset_t *os;
 	struct sz_pool *pool;
@@ -59,6 +77,7 @@ struct sz_fs {
 	struct inode_bucket buckets[INODE_BUCKETS];
 	struct inode_list idle; /* least recently used first */
 	uint32_t idle_count;
+	struct held_table held;
 };
 
 /* -errno for an error of ZFS. */
@@ -69,8 +88,9 @@ void now_encode(uint64_t time[2]);
 
 /* inode.c: an inode stays valid until it is put. -ENOENT: no such object, or no file's. */
 int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out) MUST_CHECK;
-void inode_put(struct sz_fs *fs,
-	       struct inode *inode); /* frees the object if nothing refers to it */
+/* Frees the object of an unlinked inode that is not held. */
+void inode_put(struct sz_fs *fs, struct inode *inode);
+void inode_release_all(struct sz_fs *fs); /* at closing: nobody holds anything any more */
 int inode_table_init(struct sz_fs *fs) MUST_CHECK;
 void inode_table_fini(struct sz_fs *fs);
 uint64_t inode_u64(struct sz_fs *fs, struct inode *inode, zpl_attr_t attribute);

@@ -3,8 +3,9 @@
  *
  * Invariants
  * 1. At most one struct inode an object; it holds the object's dnode and its one SA handle.
- * 2. An inode without references stays in the idle list, up to INODE_IDLE_MAX.
- * 3. When the last reference of an unlinked inode goes, its object is freed.
+ * 2. An inode without references stays in the idle list, up to INODE_IDLE_MAX. So those that are held
+ *    from outside cost an entry in the held table, not an open object.
+ * 3. When an unlinked inode has no reference and is not held any more, its object is freed.
  */
 #include "fs/fs_internal.h"
 
@@ -61,6 +62,7 @@ void inode_table_fini(struct sz_fs *fs)
 		table_remove(inode);
 		inode_destroy(inode);
 	}
+	held_fini(&fs->held);
 	(void)pthread_mutex_destroy(&fs->table_lock);
 	(void)pthread_mutex_destroy(&fs->rename_lock);
 }
@@ -73,9 +75,10 @@ uint64_t inode_u64(struct sz_fs *fs, struct inode *inode, zpl_attr_t attribute)
 	return value;
 }
 
-/* Opens the object. Under table_lock, so that nobody else does; reads at most one dnode block. */
+/* Opens the object. Under table_lock, so that nobody else does. */
 static int inode_open(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
 {
+	const struct held *held = held_find(&fs->held, object);
 	struct inode *inode = calloc(1, sizeof(*inode));
 	dmu_object_info_t info;
 	uint64_t mode;
@@ -107,6 +110,7 @@ static int inode_open(struct sz_fs *fs, uint64_t object, struct inode **inode_ou
 	}
 	inode->mode = (uint32_t)mode & S_IFMT;
 	inode->unlinked = inode_u64(fs, inode, ZPL_LINKS) == 0;
+	inode->is_unnamed = inode->unlinked && held != NULL && held->is_unnamed;
 	*inode_out = inode;
 	return 0;
 }
@@ -122,61 +126,142 @@ static struct inode *table_find(struct sz_fs *fs, uint64_t object)
 	return NULL;
 }
 
-int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
+/* Takes a reference to an inode that is open. NULL: it is not. Under table_lock. */
+static struct inode *table_get(struct sz_fs *fs, uint64_t object)
 {
-	struct inode *inode;
-	int result = 0;
+	struct inode *inode = table_find(fs, object);
 
-	if (object == 0)
-		return -ENOENT;
-	(void)pthread_mutex_lock(&fs->table_lock);
-	inode = table_find(fs, object);
-	if (inode == NULL) {
-		result = inode_open(fs, object, &inode);
-		if (result == 0)
-			LIST_INSERT_HEAD(bucket_of(fs, object), inode, in_bucket);
-	} else if (inode->references == 0) {
+	if (inode == NULL)
+		return NULL;
+	if (inode->references++ == 0) {
 		TAILQ_REMOVE(&fs->idle, inode, in_idle);
 		fs->idle_count--;
 	}
-	if (result == 0)
-		inode->references++;
+	return inode;
+}
+
+int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
+{
+	struct inode *inode;
+	dnode_t *dnode = NULL;
+	int result = 0;
+
+	*inode_out = NULL;
+	if (object == 0)
+		return -ENOENT;
+	(void)pthread_mutex_lock(&fs->table_lock);
+	inode = table_get(fs, object);
+	if (inode == NULL) {
+		/* Its block may have to be read: not under the lock. Held, it is in memory from then on. */
+		(void)pthread_mutex_unlock(&fs->table_lock);
+		if (dnode_hold(fs->os, object, inode_tag, &dnode) != 0)
+			dnode = NULL;
+		(void)pthread_mutex_lock(&fs->table_lock);
+		inode = table_get(fs, object);
+	}
+	if (inode == NULL) {
+		result = inode_open(fs, object, &inode);
+		if (result == 0) {
+			LIST_INSERT_HEAD(bucket_of(fs, object), inode, in_bucket);
+			inode->references = 1;
+		}
+	}
 	(void)pthread_mutex_unlock(&fs->table_lock);
-	*inode_out = result == 0 ? inode : NULL;
+	if (dnode != NULL)
+		dnode_rele(dnode, inode_tag);
+	if (result == 0)
+		*inode_out = inode;
 	return result;
+}
+
+/* The last reference went. True: the object is to be freed, and the inode with it. Under table_lock. */
+static bool inode_retire(struct sz_fs *fs, struct inode *inode)
+{
+	struct held *held = inode->unlinked ? held_find(&fs->held, inode->object) : NULL;
+
+	if (inode->unlinked && held == NULL) {
+		/* Nobody can find it any more: it has no name. */
+		table_remove(inode);
+		return true;
+	}
+	if (held != NULL) {
+		held->unlinked = true;
+		held->is_unnamed = inode->is_unnamed;
+	}
+	TAILQ_INSERT_TAIL(&fs->idle, inode, in_idle);
+	if (++fs->idle_count > INODE_IDLE_MAX) {
+		struct inode *evicted = TAILQ_FIRST(&fs->idle);
+
+		TAILQ_REMOVE(&fs->idle, evicted, in_idle);
+		fs->idle_count--;
+		table_remove(evicted);
+		inode_destroy(evicted);
+	}
+	return false;
 }
 
 void inode_put(struct sz_fs *fs, struct inode *inode)
 {
-	struct inode *evicted = NULL;
-	bool free_it = false;
+	bool is_over;
 
 	if (inode == NULL)
 		return;
 	(void)pthread_mutex_lock(&fs->table_lock);
-	if (--inode->references == 0) {
-		if (inode->unlinked) {
-			/* Nobody can find it any more: it has no name. */
-			table_remove(inode);
-			free_it = !fs->read_only;
-			evicted = inode;
-		} else {
-			TAILQ_INSERT_TAIL(&fs->idle, inode, in_idle);
-			if (++fs->idle_count > INODE_IDLE_MAX) {
-				evicted = TAILQ_FIRST(&fs->idle);
-				TAILQ_REMOVE(&fs->idle, evicted, in_idle);
-				fs->idle_count--;
-				table_remove(evicted);
-			}
-		}
-	}
-	if (evicted != NULL && !free_it)
-		inode_destroy(evicted);
+	is_over = --inode->references == 0 && inode_retire(fs, inode);
 	(void)pthread_mutex_unlock(&fs->table_lock);
-	if (free_it) {
-		unlinked_free(fs, inode);
+	if (is_over) {
+		if (!fs->read_only)
+			unlinked_free(fs, inode);
 		inode_destroy(inode);
 	}
+}
+
+int sz_fs_hold(struct sz_fs *fs, uint64_t number)
+{
+	struct inode *inode;
+	struct held *held;
+	int result = inode_get(fs, number, &inode);
+
+	if (result != 0)
+		return result;
+	(void)pthread_mutex_lock(&fs->table_lock);
+	held = held_add(&fs->held, number);
+	if (held != NULL)
+		held->count++;
+	(void)pthread_mutex_unlock(&fs->table_lock);
+	inode_put(fs, inode);
+	return held == NULL ? -ENOMEM : 0;
+}
+
+void sz_fs_release(struct sz_fs *fs, uint64_t number, uint64_t count)
+{
+	struct inode *inode;
+	struct held *held;
+	bool is_over = false;
+
+	(void)pthread_mutex_lock(&fs->table_lock);
+	held = held_find(&fs->held, number);
+	if (held != NULL && held->count > count) {
+		held->count -= count;
+	} else if (held != NULL) {
+		is_over = held->unlinked;
+		held_remove(&fs->held, held);
+	}
+	(void)pthread_mutex_unlock(&fs->table_lock);
+	if (is_over && inode_get(fs, number, &inode) == 0)
+		inode_put(fs, inode);
+}
+
+void inode_release_all(struct sz_fs *fs)
+{
+	struct held_table held = fs->held;
+	struct inode *inode;
+
+	fs->held = (struct held_table){ 0 };
+	for (size_t i = 0; i < held.slots; i++)
+		if (held.entries[i].unlinked && inode_get(fs, held.entries[i].object, &inode) == 0)
+			inode_put(fs, inode);
+	held_fini(&held);
 }
 
 void inode_new_holds(struct sz_fs *fs, dmu_tx_t *tx, uint32_t mode, size_t extra)

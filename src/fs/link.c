@@ -43,6 +43,9 @@ int sz_fs_create_unnamed(struct sz_fs *fs, uint64_t parent, const struct sz_fs_n
 		*inode_out = inode->object;
 	}
 	dmu_tx_commit(tx);
+	if (result == 0)
+		result = sz_fs_hold(fs, inode->object);
+	inode_put(fs, inode);
 	return result;
 }
 

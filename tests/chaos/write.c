@@ -91,7 +91,7 @@ static void put(struct hand *hand, uint64_t parent, const char *name, const stru
 	for (uint32_t i = 0; i < file->cells; i++)
 		cell_write(hand, inode, file, i);
 	must(sz_fs_link_over(fs, inode, parent, name), "link");
-	sz_fs_release(fs, inode);
+	sz_fs_release(fs, inode, 1);
 }
 
 static void change_do(struct hand *hand, const struct change *change)

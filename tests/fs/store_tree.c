@@ -408,7 +408,7 @@ static void store_removed(void)
 	NEED(sz_fs_unlink(opened.fs, folder, "held") == 0);
 	write_at(object, 1000, 3 * MIB);
 	NEED(sz_fs_rmdir(opened.fs, root, "removed") == 0);
-	sz_fs_release(opened.fs, object);
+	sz_fs_release(opened.fs, object, 1);
 }
 
 #define STRESS_THREADS    4U
@@ -453,7 +453,7 @@ static void stress_file(uint64_t object, uint64_t *state)
 	NEED(is_lost_race(sz_fs_write(opened.fs, object, content, next(state) % 100000,
 				      next(state) % (2 * MIB))));
 	NEED(is_lost_race(sz_fs_setattr(opened.fs, object, SZ_SET_SIZE, &cut)));
-	sz_fs_release(opened.fs, object);
+	sz_fs_release(opened.fs, object, 1);
 }
 
 static void *stress(void *argument)
@@ -504,7 +504,7 @@ static void *stress(void *argument)
 			stress_file(object, &state);
 			if (i % 3 != 0)
 				result = sz_fs_link_over(opened.fs, object, to, other);
-			sz_fs_release(opened.fs, object);
+			sz_fs_release(opened.fs, object, 1);
 			break;
 		default:
 			result = sz_fs_create(opened.fs, from, name, &new, &object);

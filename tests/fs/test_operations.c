@@ -102,7 +102,7 @@ static void folders(void)
 	NEED(sz_fs_mkdir(opened.fs, sub, "x", &(struct sz_fs_new){ .mode = 0755 }, &object) ==
 	     -ENOENT);
 	NEED(sz_fs_link(opened.fs, folder, sub, "x") == -ENOENT);
-	sz_fs_release(opened.fs, sub);
+	sz_fs_release(opened.fs, sub, 1);
 	NEED(sz_fs_getattr(opened.fs, sub, &(struct stat){ 0 }) == -ENOENT);
 	NEED(stat_of(folder).st_nlink == 2 && stat_of(folder).st_size == 2);
 	NEED(sz_fs_rmdir(opened.fs, root, "folder") == 0);
@@ -398,7 +398,7 @@ static void extended_space(void)
 	NEED(sz_fs_unlink(opened.fs, root, "file") == 0);
 	attribute_is(file, "user.11", data, 65536);
 	NEED(used_bytes() > empty + 10 * 65536);
-	sz_fs_release(opened.fs, file);
+	sz_fs_release(opened.fs, file, 1);
 	NEED(used_bytes() < empty + 65536);
 	free(data);
 	pool_close(&opened);
@@ -457,6 +457,56 @@ static void listings(void)
 	NEED(sz_fs_readdir(opened.fs, root, listing.cookie, list_entry, &listing) == 0);
 	for (unsigned int i = 0; i < 500; i++)
 		NEED(listing.seen[i] || i % 5 == 0);
+	pool_close(&opened);
+}
+
+/* Many more inodes are held than stay open; those without a name live until all their holds end. */
+static void holds(void)
+{
+	enum {
+		COUNT = 6000
+	};
+	static uint64_t files[COUNT];
+	const struct sz_fs_new new = { .mode = S_IFREG | 0600 };
+	uint8_t *data = malloc(65536);
+	uint64_t unnamed;
+	uint64_t before;
+	char name[16];
+
+	open_new();
+	random_fill(data, 65536, 11);
+	NEED(sz_fs_hold(opened.fs, 99999) == -ENOENT);
+	NEED(sz_fs_create_unnamed(opened.fs, root, &new, NULL, &unnamed) == 0);
+	for (unsigned int i = 0; i < COUNT; i++) {
+		(void)snprintf(name, sizeof(name), "%u", i);
+		files[i] = make(root, name, S_IFREG | 0600);
+		NEED(sz_fs_hold(opened.fs, files[i]) == 0 && sz_fs_hold(opened.fs, files[i]) == 0);
+		if (i < 50)
+			NEED(sz_fs_write(opened.fs, files[i], data, 65536, 0) == 0);
+		if (i % 2 == 0)
+			NEED(sz_fs_unlink(opened.fs, root, name) == 0);
+	}
+	for (unsigned int i = 0; i < COUNT; i++)
+		NEED(stat_of(files[i]).st_nlink == i % 2);
+	NEED(sz_fs_link(opened.fs, files[0], root, "again") == -ENOENT);
+	NEED(sz_fs_link(opened.fs, unnamed, root, "named") == 0);
+	sz_fs_release(opened.fs, unnamed, 1);
+	NEED(stat_of(unnamed).st_nlink == 1);
+	for (unsigned int i = 0; i < COUNT; i++)
+		sz_fs_release(opened.fs, files[i], 1);
+	before = used_bytes();
+	for (unsigned int i = 0; i < COUNT; i += 2)
+		sz_fs_release(opened.fs, files[i], i % 4 == 0 ? 1 : 7);
+	for (unsigned int i = 0; i < COUNT; i += 2)
+		NEED(sz_fs_getattr(opened.fs, files[i], &(struct stat){ 0 }) == -ENOENT);
+	NEED(before > used_bytes() + 24 * 65536);
+	/* What is still held at the end is freed by the closing. */
+	NEED(sz_fs_unlink(opened.fs, root, "1") == 0 && stat_of(files[1]).st_nlink == 0);
+	sz_fs_close(opened.fs);
+	NEED(sz_fs_open(opened.pool, NULL, true, &opened.fs, NULL) == 0);
+	NEED(sz_fs_getattr(opened.fs, files[1], &(struct stat){ 0 }) == -ENOENT);
+	NEED(stat_of(root).st_size == 2 + COUNT / 2 - 1 + 1);
+	free(data);
 	pool_close(&opened);
 }
 
@@ -529,7 +579,7 @@ static void paths(void)
 	NEED(sz_fs_hold(opened.fs, file) == 0);
 	NEED(sz_fs_unlink(opened.fs, b, "file") == 0);
 	NEED(sz_fs_path(opened.fs, file, path, sizeof(path)) == -ENOENT);
-	sz_fs_release(opened.fs, file);
+	sz_fs_release(opened.fs, file, 1);
 	pool_close(&opened);
 }
 
@@ -578,6 +628,7 @@ TEST_OF(extended_large)
 TEST_OF(extended_space)
 TEST_OF(listings)
 TEST_OF(paths)
+TEST_OF(holds)
 TEST_OF(full)
 
 static void test_unlinked_files(void **state)
@@ -591,11 +642,11 @@ int main(void)
 {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, devices_setup, devices_teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(test_names),    CASE(test_folders),        CASE(test_links),
-		CASE(test_renames),  CASE(test_contents),       CASE(test_attributes),
-		CASE(test_extended), CASE(test_extended_large), CASE(test_extended_space),
-		CASE(test_listings), CASE(test_paths),          CASE(test_unlinked_files),
-		CASE(test_full),
+		CASE(test_names),          CASE(test_folders),        CASE(test_links),
+		CASE(test_renames),        CASE(test_contents),       CASE(test_attributes),
+		CASE(test_extended),       CASE(test_extended_large), CASE(test_extended_space),
+		CASE(test_listings),       CASE(test_paths),          CASE(test_holds),
+		CASE(test_unlinked_files), CASE(test_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,9 +64,19 @@ static int xattr_put(struct put *put, const char *path, uint64_t inode, const ch
 {
 	ssize_t size = lgetxattr(path, name, put->value, XATTR_VALUE_BYTES);
 
+	int result;
+
 	if (size < 0)
 		return 0; /* gone, or not ours to read: security.*, trusted.* */
-	return sz_fs_setxattr(put->fs, inode, name, put->value, (size_t)size, 0);
+	result = sz_fs_setxattr(put->fs, inode, name, put->value, (size_t)size, 0);
+	if (result == -E2BIG || result == -EINVAL || result == -EOPNOTSUPP) {
+		char why[NAME_BYTES + 64];
+
+		(void)snprintf(why, sizeof(why), "its extended attribute %s: %s", name,
+			       strerror(-result));
+		return leave_out(put, path, why);
+	}
+	return result;
 }
 
 /* Names of other file systems' making ("system.nfs4_acl") would mean nothing in the pool. */

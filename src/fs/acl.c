@@ -60,3 +60,20 @@ uint64_t acl_flags(uint32_t mode)
 {
 	return ZFS_ACL_TRIVIAL | ((mode & 0111) == 0111 ? ZFS_NO_EXECS_DENIED : 0);
 }
+
+void mode_change_add(struct sz_fs *fs, struct inode *inode, uint32_t mode,
+		     struct mode_change *change, sa_bulk_attr_t *bulk, int *count)
+{
+	uint64_t flags = inode_u64(fs, inode, ZPL_FLAGS) & ~(uint64_t)ZFS_NO_EXECS_DENIED;
+	int at = *count;
+
+	change->mode = (mode & 07777U) | inode->mode;
+	change->flags = flags | acl_flags((uint32_t)change->mode);
+	acl_trivial_make((uint32_t)change->mode, &change->acl);
+	SA_ADD_BULK_ATTR(bulk, at, fs->attr[ZPL_MODE], NULL, &change->mode, 8);
+	SA_ADD_BULK_ATTR(bulk, at, fs->attr[ZPL_FLAGS], NULL, &change->flags, 8);
+	SA_ADD_BULK_ATTR(bulk, at, fs->attr[ZPL_DACL_COUNT], NULL, &change->acl.count, 8);
+	SA_ADD_BULK_ATTR(bulk, at, fs->attr[ZPL_DACL_ACES], NULL, change->acl.entries,
+			 (uint16_t)change->acl.size_bytes);
+	*count = at;
+}

@@ -61,17 +61,15 @@ int sz_fs_getattr(struct sz_fs *fs, uint64_t number, struct stat *stat_out)
 static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fields,
 			  const struct stat *values)
 {
-	uint64_t mode = (values->st_mode & 07777U) | inode->mode;
-	uint64_t flags = inode_u64(fs, inode, ZPL_FLAGS);
 	uint64_t uid = values->st_uid;
 	uint64_t gid = values->st_gid;
-	struct inode *xattrs =
-		NULL; /* the folder of its extended attributes, which has its owner */
 	uint64_t atime[2] = { (uint64_t)values->st_atim.tv_sec, (uint64_t)values->st_atim.tv_nsec };
 	uint64_t mtime[2] = { (uint64_t)values->st_mtim.tv_sec, (uint64_t)values->st_mtim.tv_nsec };
 	uint64_t ctime[2] = { (uint64_t)values->st_ctim.tv_sec, (uint64_t)values->st_ctim.tv_nsec };
-	struct acl_trivial acl;
-	sa_bulk_attr_t bulk[10];
+	struct inode *xattrs =
+		NULL; /* the folder of its extended attributes, which has its owner */
+	struct mode_change mode;
+	sa_bulk_attr_t bulk[5 + MODE_CHANGE_BULK];
 	int count = 0;
 	dmu_tx_t *tx;
 	int result = 0;
@@ -87,14 +85,8 @@ static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fi
 		inode_put(fs, xattrs);
 		return result;
 	}
-	if ((fields & SZ_SET_MODE) != 0) {
-		acl_trivial_make((uint32_t)mode, &acl);
-		flags = (flags & ~(uint64_t)ZFS_NO_EXECS_DENIED) | acl_flags((uint32_t)mode);
-		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MODE], NULL, &mode, 8);
-		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_DACL_COUNT], NULL, &acl.count, 8);
-		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_DACL_ACES], NULL, acl.entries,
-				 (uint16_t)acl.size_bytes);
-	}
+	if ((fields & SZ_SET_MODE) != 0)
+		mode_change_add(fs, inode, values->st_mode, &mode, bulk, &count);
 	if ((fields & SZ_SET_UID) != 0)
 		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_UID], NULL, &uid, 8);
 	if ((fields & SZ_SET_GID) != 0)
@@ -106,7 +98,6 @@ static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fi
 	if ((fields & SZ_SET_CTIME) == 0)
 		now_encode(ctime);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, ctime, 16);
-	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &flags, 8);
 	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
 	dmu_tx_commit(tx);
 	if (xattrs != NULL && result == 0)
@@ -115,33 +106,40 @@ static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fi
 	return result;
 }
 
-int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const struct stat *values)
+/* A change of size is a change of content. */
+static int size_set(struct sz_fs *fs, struct inode *inode, unsigned int *fields,
+		    struct stat *values)
 {
-	struct inode *inode;
 	int result;
 
-	if (fs->read_only)
-		return -EROFS;
-	result = inode_get(fs, number, &inode);
+	if (!S_ISREG(inode->mode) || values->st_size < 0)
+		return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+	result = file_truncate(fs, inode, (uint64_t)values->st_size);
+	if (result == 0 && (*fields & SZ_SET_MTIME) == 0) {
+		(void)clock_gettime(CLOCK_REALTIME, &values->st_mtim);
+		*fields |= SZ_SET_MTIME;
+	}
+	return result;
+}
+
+int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const struct stat *values)
+{
+	struct stat wanted = *values;
+	struct inode *inode;
+	bool has_acl = false;
+	int result = fs->read_only ? -EROFS : inode_get(fs, number, &inode);
+
 	if (result != 0)
 		return result;
 	(void)pthread_rwlock_wrlock(&inode->lock);
-	if ((fields & SZ_SET_SIZE) != 0) {
-		if (S_ISREG(inode->mode) && values->st_size >= 0)
-			result = file_truncate(fs, inode, (uint64_t)values->st_size);
-		else
-			result = S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
-		/* A change of size is a change of content. */
-		if (result == 0 && (fields & SZ_SET_MTIME) == 0) {
-			struct stat now = *values;
-
-			(void)clock_gettime(CLOCK_REALTIME, &now.st_mtim);
-			result = attributes_set(fs, inode, fields | SZ_SET_MTIME, &now);
-			fields = 0;
-		}
-	}
+	if ((fields & SZ_SET_SIZE) != 0)
+		result = size_set(fs, inode, &fields, &wanted);
+	if (result == 0 && (fields & SZ_SET_MODE) != 0)
+		result = xattr_acl_chmod(fs, inode, wanted.st_mode, &has_acl);
+	if (has_acl)
+		fields &= ~(unsigned int)SZ_SET_MODE;
 	if (result == 0 && fields != 0)
-		result = attributes_set(fs, inode, fields, values);
+		result = attributes_set(fs, inode, fields, &wanted);
 	(void)pthread_rwlock_unlock(&inode->lock);
 	inode_put(fs, inode);
 	return result;

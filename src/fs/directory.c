@@ -1,5 +1,5 @@
 /*
- * directory: names: lookup, creating, removing, renaming, listing. (Linking is in link.c.)
+ * directory: names: lookup, removing, renaming, listing. (Making is in create.c, linking in link.c.)
  *
  * Invariants
  * 1. A folder's entries change only under its inode's write lock, in the same transaction as the link
@@ -145,76 +145,6 @@ void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx)
 		inode->unlinked = true;
 		VERIFY0(zap_add_int(fs->os, fs->unlinked_set, inode->object, tx));
 	}
-}
-
-static int entry_create(struct sz_fs *fs, uint64_t parent, const char *name,
-			const struct sz_fs_new *new, const char *target, uint64_t *inode_out)
-{
-	const struct znode_new znode = { .new = new, .target = target, .parent = parent };
-	struct inode *folder;
-	struct inode *inode = NULL;
-	uint64_t value;
-	dmu_tx_t *tx;
-	int result = fs->read_only ? -EROFS : name_check(name);
-
-	if (result == 0)
-		result = is_dot(name) ? -EEXIST : folder_get(fs, parent, &folder);
-	if (result != 0)
-		return result;
-	(void)pthread_rwlock_wrlock(&folder->lock);
-	result = folder->unlinked ? -ENOENT : entry_find(fs, folder, name, &value);
-	if (result != -ENOENT || folder->unlinked) {
-		(void)pthread_rwlock_unlock(&folder->lock);
-		inode_put(fs, folder);
-		return result == 0 ? -EEXIST : result;
-	}
-	tx = dmu_tx_create(fs->os);
-	inode_new_holds(fs, tx, new->mode, target == NULL ? 0 : strlen(target));
-	dmu_tx_hold_zap_by_dnode(tx, folder->dnode, B_TRUE, name);
-	dmu_tx_hold_sa(tx, folder->sa, B_FALSE);
-	result = tx_begin(tx);
-	if (result == 0) {
-		result = inode_new(fs, &znode, tx, &inode);
-		if (result == 0) {
-			value = entry_value(inode);
-			VERIFY0(zap_add(fs->os, parent, name, 8, 1, &value, tx));
-			folder_update(fs, folder, 1, S_ISDIR(new->mode) ? 1 : 0, tx);
-			*inode_out = inode->object;
-		}
-		dmu_tx_commit(tx);
-	}
-	(void)pthread_rwlock_unlock(&folder->lock);
-	inode_put(fs, inode);
-	inode_put(fs, folder);
-	return result;
-}
-
-int sz_fs_create(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
-		 uint64_t *inode_out)
-{
-	if (S_ISDIR(new->mode) || S_ISLNK(new->mode) || (new->mode &S_IFMT) == 0)
-		return -EINVAL;
-	return entry_create(fs, parent, name, new, NULL, inode_out);
-}
-
-int sz_fs_mkdir(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
-		uint64_t *inode_out)
-{
-	struct sz_fs_new folder = *new;
-
-	folder.mode = (new->mode & 07777U) | S_IFDIR;
-	return entry_create(fs, parent, name, &folder, NULL, inode_out);
-}
-
-int sz_fs_symlink(struct sz_fs *fs, uint64_t parent, const char *name, const char *target,
-		  const struct sz_fs_new *new, uint64_t *inode_out)
-{
-	struct sz_fs_new link = *new;
-
-	if (strlen(target) >= MAXPATHLEN)
-		return -ENAMETOOLONG;
-	link.mode = 0777U | S_IFLNK;
-	return entry_create(fs, parent, name, &link, target, inode_out);
 }
 
 int sz_fs_readlink(struct sz_fs *fs, uint64_t number, char *target, size_t size)

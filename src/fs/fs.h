@@ -31,11 +31,17 @@ int sz_fs_format(struct sz_pool *, const char *dataset, uint32_t uid, uint32_t g
 /* The number of the root folder; in the interface it is always this. */
 uint64_t sz_fs_root(const struct sz_fs *);
 
-/* A new inode's owner and mode; the type bits in mode. projid is inherited. */
+/*
+ * A new inode's owner and mode; the type bits in mode. Does it inherit, it gets from its folder what the
+ * kernel's system calls give: its group and the bit, if the folder has the set-group-ID bit; its
+ * default ACL, or if there is none, umask is taken from mode. The folder's project is inherited always.
+ */
 struct sz_fs_new {
 	uint32_t mode;
 	uint32_t uid;
 	uint32_t gid;
+	uint32_t umask;
+	bool inherits;
 	uint64_t rdev; /* devices only */
 };
 
@@ -113,7 +119,10 @@ typedef int sz_fs_entry_fn(void *context, const char *name, uint64_t number, uin
 int sz_fs_readdir(struct sz_fs *, uint64_t number, uint64_t cookie, sz_fs_entry_fn *,
 		  void *context) MUST_CHECK;
 
-/* Extended attributes; names with their prefix ("user.x"). size 0 asks for the size. -ENODATA, -ERANGE. */
+/*
+ * Extended attributes; names with their prefix ("user.x"). size 0 asks for the size. -ENODATA, -ERANGE.
+ * A POSIX ACL (system.posix_acl_access) is the mode too: each follows the other.
+ */
 int sz_fs_getxattr(struct sz_fs *, uint64_t number, const char *name, void *value, size_t size,
 		   size_t *size_out) MUST_CHECK;
 /* flags: XATTR_CREATE, XATTR_REPLACE. */

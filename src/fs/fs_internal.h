@@ -100,11 +100,14 @@ struct znode_new {
 	const struct sz_fs_new *new;
 	const char *target; /* of a symlink, else NULL */
 	uint64_t parent;    /* 0: it is the root */
-	uint64_t flags;     /* ZFS_XATTR: it is part of extended attributes */
+	uint64_t flags;     /* ZFS_XATTR: it is part of extended attributes; ZFS_PROJINHERIT */
+	uint64_t project;
+	char *xattrs; /* its extended attributes, packed; NULL: none */
+	size_t xattrs_size;
 };
 /*
  * A new object with its attributes, in tx. The caller puts *inode_out. inode_new_holds takes the holds
- * that it needs; extra: the length of its target.
+ * that it needs; extra: the length of its target, of its extended attributes.
  */
 void inode_new_holds(struct sz_fs *fs, dmu_tx_t *tx, uint32_t mode, size_t extra);
 int inode_new(struct sz_fs *fs, const struct znode_new *znode, dmu_tx_t *tx,
@@ -121,6 +124,29 @@ struct acl_trivial {
 };
 void acl_trivial_make(uint32_t mode, struct acl_trivial *acl_out);
 uint64_t acl_flags(uint32_t mode); /* ZFS_ACL_TRIVIAL, and ZFS_NO_EXECS_DENIED if all may execute */
+/* A new mode of an inode, and what goes with it. */
+struct mode_change {
+	uint64_t mode;
+	uint64_t flags;
+	struct acl_trivial acl;
+};
+#define MODE_CHANGE_BULK                                                                           \
+	4 /* attributes that mode_change_add adds; *change stays until the update */
+void mode_change_add(struct sz_fs *fs, struct inode *inode, uint32_t mode,
+		     struct mode_change *change, sa_bulk_attr_t *bulk, int *count);
+
+/* posix_acl.c: encoded ACLs. All but the first want one that is checked and not empty. */
+#define POSIX_ACL_ACCESS    "system.posix_acl_access"
+#define POSIX_ACL_DEFAULT   "system.posix_acl_default"
+#define POSIX_ACL_BYTES_MAX 16384U /* two of them stand in an inode */
+/* -EINVAL · -EOPNOTSUPP: another version · -E2BIG */
+int posix_acl_check(const void *acl, size_t size) MUST_CHECK;
+bool posix_acl_is_empty(size_t size);
+/* The permission bits. Not extended: they say all that the ACL says. */
+uint32_t posix_acl_mode(const void *acl, size_t size, bool *is_extended_out);
+void posix_acl_chmod(void *acl, size_t size, uint32_t mode);
+/* A default ACL becomes that of a new inode, which its maker wants to have mode; returns the mode. */
+uint32_t posix_acl_create(void *acl, size_t size, uint32_t mode);
 
 /* directory.c: what operations on names are made of. */
 #define LOCKED_MAX 4U /* inodes that one operation locks: two folders, two entries */
@@ -151,8 +177,14 @@ void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx);
 /* file.c: under the inode's write lock. */
 int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end) MUST_CHECK;
 
+/* xattr.c: under the inode's lock. *value_out: the caller's. -ENODATA */
+int xattr_read(struct sz_fs *fs, struct inode *inode, const char *name, void **value_out,
+	       size_t *size_out) MUST_CHECK;
+/* Has the inode an ACL, it and the mode are changed; else *done_out is false. */
+int xattr_acl_chmod(struct sz_fs *fs, struct inode *inode, uint32_t mode,
+		    bool *done_out) MUST_CHECK;
 /*
- * xattr.c: the hidden folder in which an inode's large attributes stand. Frees what is in it; takes on
+ * The hidden folder in which an inode's large attributes stand. Frees what is in it; takes on
  * the owner that the inode got; in transactions of their own.
  */
 int xattr_folder_get(struct sz_fs *fs, struct inode *inode, struct inode **folder_out) MUST_CHECK;

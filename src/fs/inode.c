@@ -299,7 +299,7 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, const struct zno
 	uint64_t gid = new->gid;
 	uint64_t rdev = rdev_encode(new->rdev);
 	uint64_t flags = ZFS_ARCHIVE | ZFS_AV_MODIFIED | acl_flags(new->mode) | znode->flags;
-	uint64_t project = ZFS_DEFAULT_PROJID;
+	uint64_t project = znode->project;
 	uint64_t now[2];
 	struct acl_trivial acl;
 	sa_bulk_attr_t bulk[ZPL_END];
@@ -350,6 +350,9 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, const struct zno
 		VERIFY(copy != NULL);
 		VERIFY0(sa_update(sa, attr[ZPL_SYMLINK], copy, (uint32_t)size, tx));
 	}
+	if (znode->xattrs != NULL)
+		VERIFY0(sa_update(sa, attr[ZPL_DXATTR], znode->xattrs, (uint32_t)znode->xattrs_size,
+				  tx));
 	sa_handle_destroy(sa);
 	return object;
 }

@@ -1,53 +1,10 @@
 /*
- * link: further names for an inode, and the first name of one that was made without.
- *
- * An inode without a name has no links and is in the delete queue from its making on, as after the
- * kernel's O_TMPFILE: whatever happens, it is either linked or freed. Its first link takes it out.
+ * link: further names for an inode, and the first name of one that was made without, which takes it
+ * out of the delete queue.
  */
 #include "fs/fs_internal.h"
 
 #include <errno.h>
-
-int sz_fs_create_unnamed(struct sz_fs *fs, uint64_t parent, const struct sz_fs_new *new,
-			 const char *target, uint64_t *inode_out)
-{
-	struct sz_fs_new unnamed = *new;
-	const struct znode_new znode = { .new = &unnamed, .target = target, .parent = parent };
-	struct inode *folder;
-	struct inode *inode = NULL;
-	dmu_tx_t *tx;
-	int result = fs->read_only ? -EROFS : folder_get(fs, parent, &folder);
-
-	if (result != 0)
-		return result;
-	if (target != NULL)
-		unnamed.mode = 0777U | S_IFLNK;
-	if (S_ISDIR(unnamed.mode) || (unnamed.mode & S_IFMT) == 0 ||
-	    S_ISLNK(unnamed.mode) != (target != NULL))
-		result = -EINVAL;
-	else if (target != NULL && strlen(target) >= MAXPATHLEN)
-		result = -ENAMETOOLONG;
-	inode_put(fs, folder);
-	if (result != 0)
-		return result;
-	tx = dmu_tx_create(fs->os);
-	inode_new_holds(fs, tx, unnamed.mode, target == NULL ? 0 : strlen(target));
-	dmu_tx_hold_zap(tx, fs->unlinked_set, B_TRUE, NULL);
-	result = tx_begin(tx);
-	if (result != 0)
-		return result;
-	result = inode_new(fs, &znode, tx, &inode);
-	if (result == 0) {
-		name_drop(fs, inode, tx);
-		inode->is_unnamed = true;
-		*inode_out = inode->object;
-	}
-	dmu_tx_commit(tx);
-	if (result == 0)
-		result = sz_fs_hold(fs, inode->object);
-	inode_put(fs, inode);
-	return result;
-}
 
 /* Folder, inode, and the entry that has the name already or NULL, locked. */
 static int link_lock(struct sz_fs *fs, const char *name, struct inode *all[3],

@@ -9,6 +9,8 @@
  * 2. A change is one transaction: at any time the attribute has its old value or its new one.
  * 3. The hidden folder and its files are nobody's but the inode's: its lock stands for theirs. They have
  *    its owner, and are freed with it.
+ * 4. A POSIX ACL and the mode say the same, and change together; one that says no more than the mode is
+ *    not stored.
  */
 #include "fs/fs_internal.h"
 
@@ -148,6 +150,28 @@ static int value_get(struct sz_fs *fs, const struct xattrs *xattrs, const char *
 	return result;
 }
 
+int xattr_read(struct sz_fs *fs, struct inode *inode, const char *name, void **value_out,
+	       size_t *size_out)
+{
+	CLEANUP_FREE void *value = NULL;
+	struct xattrs xattrs;
+	int result = xattrs_open(fs, inode, &xattrs);
+
+	*value_out = NULL;
+	if (result != 0)
+		return result;
+	result = value_get(fs, &xattrs, name, NULL, 0, size_out);
+	if (result == 0) {
+		value = malloc(*size_out + 1);
+		result = value == NULL ? -ENOMEM
+				       : value_get(fs, &xattrs, name, value, *size_out, size_out);
+	}
+	xattrs_close(fs, &xattrs);
+	if (result == 0)
+		*value_out = TAKE(value);
+	return result;
+}
+
 int sz_fs_getxattr(struct sz_fs *fs, uint64_t number, const char *name, void *value, size_t size,
 		   size_t *size_out)
 {
@@ -245,6 +269,8 @@ struct change {
 	struct inode *files[NAMES_OF_ONE]; /* which it has, and which go */
 	const void *value;                 /* NULL: it is removed */
 	size_t size;
+	bool sets_mode; /* an ACL does */
+	uint32_t mode;
 	bool list_changes;
 	bool makes_file;
 	char *packed; /* the list, if it changes */
@@ -369,7 +395,8 @@ static void file_make(struct sz_fs *fs, struct change *change, dmu_tx_t *tx)
 
 static void change_apply(struct sz_fs *fs, struct change *change, dmu_tx_t *tx)
 {
-	sa_bulk_attr_t bulk[2];
+	sa_bulk_attr_t bulk[2 + MODE_CHANGE_BULK];
+	struct mode_change mode;
 	uint64_t ctime[2];
 	int count = 0;
 
@@ -382,6 +409,8 @@ static void change_apply(struct sz_fs *fs, struct change *change, dmu_tx_t *tx)
 	}
 	if (change->makes_file)
 		file_make(fs, change, tx);
+	if (change->sets_mode)
+		mode_change_add(fs, change->inode, change->mode, &mode, bulk, &count);
 	now_encode(ctime);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, ctime, 16);
 	if (change->list_changes)
@@ -404,34 +433,117 @@ static int change_commit(struct sz_fs *fs, struct change *change)
 	return 0;
 }
 
+/* Under the inode's lock. */
+static int change_run(struct sz_fs *fs, struct change *change, int flags)
+{
+	bool exists;
+	int result = change_find(fs, change, &exists);
+
+	if (result == 0 && !exists && (flags & XATTR_REPLACE) != 0)
+		result = -ENODATA;
+	if (result == 0 && exists && (flags & XATTR_CREATE) != 0)
+		result = -EEXIST;
+	if (result == 0 && (exists || change->value != NULL || change->sets_mode)) {
+		change_plan(fs, change);
+		result = change_commit(fs, change);
+	}
+	/* The files that went are freed. */
+	for (unsigned int i = 0; i < NAMES_OF_ONE; i++)
+		inode_put(fs, change->files[i]);
+	xattrs_close(fs, &change->xattrs);
+	fnvlist_pack_free(change->packed, change->packed_size);
+	return result;
+}
+
 /* value NULL: removes the attribute. */
 static int xattr_change(struct sz_fs *fs, uint64_t number, const char *name, const void *value,
 			size_t size, int flags)
 {
 	struct change change = { .value = value, .size = size };
-	bool exists;
 	int result = fs->read_only ? -EROFS : inode_get(fs, number, &change.inode);
 
 	if (result != 0)
 		return result;
 	names_of(name, change.names);
 	(void)pthread_rwlock_wrlock(&change.inode->lock);
-	result = change_find(fs, &change, &exists);
-	if (result == 0 && !exists && (value == NULL || (flags & XATTR_REPLACE) != 0))
-		result = -ENODATA;
-	if (result == 0 && exists && (flags & XATTR_CREATE) != 0)
-		result = -EEXIST;
-	if (result == 0) {
-		change_plan(fs, &change);
-		result = change_commit(fs, &change);
-	}
+	result = change_run(fs, &change, flags);
 	(void)pthread_rwlock_unlock(&change.inode->lock);
-	for (unsigned int i = 0; i < NAMES_OF_ONE; i++)
-		inode_put(fs, change.files[i]);
-	xattrs_close(fs, &change.xattrs);
-	fnvlist_pack_free(change.packed, change.packed_size);
 	inode_put(fs, change.inode);
 	return result;
+}
+
+/* What an ACL becomes: an attribute, a mode, or both; without one, there is no attribute any more. */
+static int acl_change_make(struct change *change, const char *name, const void *acl, size_t size)
+{
+	bool is_default = strcmp(name, POSIX_ACL_DEFAULT) == 0;
+	bool is_extended = true;
+	uint64_t special;
+	int result = posix_acl_check(acl, size);
+
+	if (result == 0 && S_ISLNK(change->inode->mode))
+		result = -EOPNOTSUPP;
+	change->names[0] = name;
+	if (result != 0 || posix_acl_is_empty(size))
+		return result;
+	if (is_default && !S_ISDIR(change->inode->mode))
+		return -EACCES;
+	if (!is_default) {
+		special = change->mode & 07000U;
+		change->mode = (uint32_t)special | posix_acl_mode(acl, size, &is_extended);
+		change->sets_mode = true;
+	}
+	if (is_extended) {
+		change->value = acl;
+		change->size = size;
+	}
+	return 0;
+}
+
+static int posix_acl_set(struct sz_fs *fs, uint64_t number, const char *name, const void *acl,
+			 size_t size)
+{
+	struct change change = { 0 };
+	int result = fs->read_only ? -EROFS : inode_get(fs, number, &change.inode);
+
+	if (result != 0)
+		return result;
+	(void)pthread_rwlock_wrlock(&change.inode->lock);
+	change.mode = (uint32_t)inode_u64(fs, change.inode, ZPL_MODE);
+	result = acl_change_make(&change, name, acl, size);
+	if (result == 0)
+		result = change_run(fs, &change, 0);
+	(void)pthread_rwlock_unlock(&change.inode->lock);
+	inode_put(fs, change.inode);
+	return result;
+}
+
+int xattr_acl_chmod(struct sz_fs *fs, struct inode *inode, uint32_t mode, bool *done_out)
+{
+	struct change change = {
+		.inode = inode, .names = { POSIX_ACL_ACCESS }, .sets_mode = true, .mode = mode
+	};
+	CLEANUP_FREE void *acl = NULL;
+	int result = xattr_read(fs, inode, POSIX_ACL_ACCESS, &acl, &change.size);
+
+	*done_out = false;
+	if (result == -ENODATA)
+		return 0;
+	if (result == 0)
+		result = posix_acl_check(acl, change.size);
+	/* What is no ACL that we know follows no mode. */
+	if (result == -EINVAL || result == -EOPNOTSUPP || posix_acl_is_empty(change.size))
+		return 0;
+	if (result != 0)
+		return result;
+	posix_acl_chmod(acl, change.size, mode);
+	change.value = acl;
+	*done_out = true;
+	return change_run(fs, &change, 0);
+}
+
+static bool is_acl(const char *name)
+{
+	return strcmp(name, POSIX_ACL_ACCESS) == 0 || strcmp(name, POSIX_ACL_DEFAULT) == 0;
 }
 
 int sz_fs_setxattr(struct sz_fs *fs, uint64_t number, const char *name, const void *value,
@@ -443,12 +555,15 @@ int sz_fs_setxattr(struct sz_fs *fs, uint64_t number, const char *name, const vo
 		return -E2BIG;
 	if (fs->xattr_kind == ZFS_XATTR_OFF && strncmp(name, "user.", 5) == 0)
 		return -EOPNOTSUPP;
+	if (is_acl(name))
+		return posix_acl_set(fs, number, name, value, size);
 	return xattr_change(fs, number, name, size == 0 ? "" : value, size, flags);
 }
 
 int sz_fs_removexattr(struct sz_fs *fs, uint64_t number, const char *name)
 {
-	return xattr_change(fs, number, name, NULL, 0, 0);
+	/* To remove an ACL that is not there is no error. */
+	return xattr_change(fs, number, name, NULL, 0, is_acl(name) ? 0 : XATTR_REPLACE);
 }
 
 /* Calls the function for each file in the folder; it may remove that one. */

@@ -371,6 +371,166 @@ static uint64_t used_bytes(void)
 	return (space.f_blocks - space.f_bfree) * space.f_frsize;
 }
 
+/* An encoded ACL: tag, permissions and number of each entry. */
+struct acl {
+	uint8_t bytes[4 + 8 * 8];
+	size_t size;
+};
+
+static struct acl acl_of(size_t count, const uint32_t (*entries)[3])
+{
+	struct acl acl = { .bytes = { 2 }, .size = 4 + 8 * count };
+
+	for (size_t i = 0; i < count; i++) {
+		uint8_t *to = acl.bytes + 4 + 8 * i;
+
+		to[0] = (uint8_t)entries[i][0];
+		to[2] = (uint8_t)entries[i][1];
+		to[4] = (uint8_t)entries[i][2];
+		if (entries[i][0] != 2 && entries[i][0] != 8)
+			memset(to + 4, 0xff, 4);
+	}
+	return acl;
+}
+#define ACL(...)                                                                                   \
+	acl_of(sizeof((const uint32_t[][3]){ __VA_ARGS__ }) / 12,                                  \
+	       (const uint32_t[][3]){ __VA_ARGS__ })
+#define ACCESS  "system.posix_acl_access"
+#define DEFAULT "system.posix_acl_default"
+
+static int acl_set(uint64_t file, const char *name, struct acl acl)
+{
+	return sz_fs_setxattr(opened.fs, file, name, acl.bytes, acl.size, 0);
+}
+
+static void acl_is(uint64_t file, const char *name, struct acl acl)
+{
+	attribute_is(file, name, acl.bytes, acl.size);
+}
+
+static bool has_attribute(uint64_t file, const char *name)
+{
+	size_t size;
+
+	return sz_fs_getxattr(opened.fs, file, name, NULL, 0, &size) == 0;
+}
+
+/* An ACL and the mode are one. */
+static void acls(void)
+{
+	static uint8_t large[4 + 8 * 3000] = { 2 };
+	const struct stat mode = { .st_mode = 02604 };
+	const struct sz_fs_new new = { 0 };
+	uint64_t folder;
+	uint64_t file;
+	uint64_t link;
+
+	open_new();
+	file = make(root, "file", S_IFREG | 02640);
+	folder = make(root, "folder", S_IFDIR | 0755);
+	NEED(sz_fs_symlink(opened.fs, root, "link", "x", &new, &link) == 0);
+	/* What is none. */
+	NEED(sz_fs_setxattr(opened.fs, file, ACCESS, "", 0, 0) == -EINVAL);
+	NEED(sz_fs_setxattr(opened.fs, file, ACCESS, "\3\0\0", 4, 0) == -EOPNOTSUPP);
+	NEED(sz_fs_setxattr(opened.fs, file, ACCESS, large, sizeof(large), 0) == -E2BIG);
+	NEED(acl_set(file, ACCESS, ACL({ 1, 6, 0 }, { 4, 4, 0 })) == -EINVAL);
+	NEED(acl_set(file, ACCESS, ACL({ 4, 4, 0 }, { 1, 6, 0 }, { 32, 0, 0 })) == -EINVAL);
+	NEED(acl_set(file, ACCESS, ACL({ 1, 8, 0 }, { 4, 4, 0 }, { 32, 0, 0 })) == -EINVAL);
+	NEED(acl_set(file, ACCESS, ACL({ 1, 6, 0 }, { 1, 6, 0 }, { 4, 4, 0 }, { 32, 0, 0 })) ==
+	     -EINVAL);
+	NEED(acl_set(file, ACCESS, ACL({ 1, 6, 0 }, { 2, 6, 7 }, { 4, 4, 0 }, { 32, 0, 0 })) ==
+	     -EINVAL);
+	NEED(acl_set(file, ACCESS, ACL({ 1, 6, 0 }, { 3, 6, 7 }, { 4, 4, 0 }, { 32, 0, 0 })) ==
+	     -EINVAL);
+	NEED(acl_set(file, DEFAULT, ACL({ 1, 6, 0 }, { 4, 4, 0 }, { 32, 0, 0 })) == -EACCES);
+	NEED(acl_set(link, ACCESS, ACL({ 1, 6, 0 }, { 4, 4, 0 }, { 32, 0, 0 })) == -EOPNOTSUPP);
+	NEED(stat_of(file).st_mode == (S_IFREG | 02640) && !has_attribute(file, ACCESS));
+	/* One that a mode can say is not stored. */
+	NEED(acl_set(file, ACCESS, ACL({ 1, 7, 0 }, { 4, 5, 0 }, { 32, 1, 0 })) == 0);
+	NEED(stat_of(file).st_mode == (S_IFREG | 02751) && !has_attribute(file, ACCESS));
+	/* The group's bits are the mask's. */
+	NEED(acl_set(file, ACCESS,
+		     ACL({ 1, 6, 0 }, { 2, 7, 12 }, { 4, 4, 0 }, { 8, 2, 34 }, { 16, 6, 0 },
+			 { 32, 0, 0 })) == 0);
+	NEED(stat_of(file).st_mode == (S_IFREG | 02660));
+	NEED(sz_fs_setattr(opened.fs, file, SZ_SET_MODE, &mode) == 0);
+	NEED(stat_of(file).st_mode == (S_IFREG | 02604));
+	reopen();
+	acl_is(file, ACCESS,
+	       ACL({ 1, 6, 0 }, { 2, 7, 12 }, { 4, 4, 0 }, { 8, 2, 34 }, { 16, 0, 0 },
+		   { 32, 4, 0 }));
+	NEED(sz_fs_removexattr(opened.fs, file, ACCESS) == 0);
+	NEED(sz_fs_removexattr(opened.fs, file, ACCESS) == 0);
+	NEED(stat_of(file).st_mode == (S_IFREG | 02604) && !has_attribute(file, ACCESS));
+	NEED(acl_set(folder, DEFAULT, ACL({ 1, 7, 0 }, { 4, 5, 0 }, { 32, 5, 0 })) == 0);
+	NEED(has_attribute(folder, DEFAULT) && stat_of(folder).st_mode == (S_IFDIR | 0755));
+	NEED(sz_fs_setxattr(opened.fs, folder, DEFAULT, "\2\0\0", 4, 0) == 0);
+	NEED(!has_attribute(folder, DEFAULT));
+	pool_close(&opened);
+}
+
+static uint64_t make_inheriting(uint64_t parent, const char *name, uint32_t mode)
+{
+	const struct sz_fs_new new = {
+		.mode = mode, .uid = 1, .gid = 2, .umask = 027, .inherits = true
+	};
+	uint64_t object;
+
+	if (S_ISDIR(mode))
+		NEED(sz_fs_mkdir(opened.fs, parent, name, &new, &object) == 0);
+	else if (name == NULL)
+		NEED(sz_fs_create_unnamed(opened.fs, parent, &new, NULL, &object) == 0);
+	else
+		NEED(sz_fs_create(opened.fs, parent, name, &new, &object) == 0);
+	return object;
+}
+
+/* umask, the set-group-ID bit and default ACLs, for those who want them. */
+static void inheritance(void)
+{
+	const struct stat group = { .st_mode = 02755, .st_gid = 99 };
+	const struct acl acl =
+		ACL({ 1, 7, 0 }, { 2, 6, 12 }, { 4, 7, 0 }, { 16, 6, 0 }, { 32, 4, 0 });
+	const struct sz_fs_new new = { .gid = 3, .umask = 077, .inherits = true };
+	uint64_t folder;
+	uint64_t sub;
+	uint64_t file;
+
+	open_new();
+	folder = make(root, "folder", S_IFDIR | 0755);
+	NEED(stat_of(make_inheriting(folder, "masked", S_IFREG | 0666)).st_mode ==
+	     (S_IFREG | 0640));
+	NEED(sz_fs_setattr(opened.fs, folder, SZ_SET_MODE | SZ_SET_GID, &group) == 0);
+	sub = make_inheriting(folder, "sub", S_IFDIR | 0777);
+	NEED(stat_of(sub).st_mode == (S_IFDIR | 02750) && stat_of(sub).st_gid == 99);
+	file = make_inheriting(sub, "file", S_IFREG | 0777);
+	NEED(stat_of(file).st_mode == (S_IFREG | 0750) && stat_of(file).st_gid == 99);
+	NEED(sz_fs_symlink(opened.fs, sub, "link", "x", &new, &file) == 0);
+	NEED(stat_of(file).st_mode == (S_IFLNK | 0777) && stat_of(file).st_gid == 99);
+	NEED(stat_of(make(sub, "exact", S_IFREG | 0666)).st_gid == 2);
+	/* A default ACL takes the place of umask. */
+	NEED(acl_set(sub, DEFAULT, acl) == 0);
+	file = make_inheriting(sub, "with an ACL", S_IFREG | 0660);
+	NEED(stat_of(file).st_mode == (S_IFREG | 0660) && !has_attribute(file, DEFAULT));
+	acl_is(file, ACCESS,
+	       ACL({ 1, 6, 0 }, { 2, 6, 12 }, { 4, 7, 0 }, { 16, 6, 0 }, { 32, 0, 0 }));
+	file = make_inheriting(sub, NULL, S_IFREG | 0604);
+	NEED(stat_of(file).st_mode == (S_IFREG | 0604));
+	acl_is(file, ACCESS,
+	       ACL({ 1, 6, 0 }, { 2, 6, 12 }, { 4, 7, 0 }, { 16, 0, 0 }, { 32, 4, 0 }));
+	sz_fs_release(opened.fs, file, 1);
+	folder = make_inheriting(sub, "deeper", S_IFDIR | 0777);
+	NEED(stat_of(folder).st_mode == (S_IFDIR | 02764));
+	acl_is(folder, DEFAULT, acl);
+	acl_is(folder, ACCESS, acl);
+	NEED(!has_attribute(make(sub, "exact too", S_IFREG | 0666), ACCESS));
+	/* One that says no more than a mode leaves none behind. */
+	NEED(acl_set(folder, DEFAULT, ACL({ 1, 7, 0 }, { 4, 4, 0 }, { 32, 0, 0 })) == 0);
+	file = make_inheriting(folder, "plain", S_IFREG | 0666);
+	NEED(stat_of(file).st_mode == (S_IFREG | 0640) && !has_attribute(file, ACCESS));
+	pool_close(&opened);
+}
+
 /* The space of large attributes goes with them, or with their file; with one that is held, later. */
 static void extended_space(void)
 {
@@ -626,6 +786,8 @@ TEST_OF(attributes)
 TEST_OF(extended)
 TEST_OF(extended_large)
 TEST_OF(extended_space)
+TEST_OF(acls)
+TEST_OF(inheritance)
 TEST_OF(listings)
 TEST_OF(paths)
 TEST_OF(holds)
@@ -642,11 +804,12 @@ int main(void)
 {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, devices_setup, devices_teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(test_names),          CASE(test_folders),        CASE(test_links),
-		CASE(test_renames),        CASE(test_contents),       CASE(test_attributes),
-		CASE(test_extended),       CASE(test_extended_large), CASE(test_extended_space),
-		CASE(test_listings),       CASE(test_paths),          CASE(test_holds),
-		CASE(test_unlinked_files), CASE(test_full),
+		CASE(test_names),    CASE(test_folders),        CASE(test_links),
+		CASE(test_renames),  CASE(test_contents),       CASE(test_attributes),
+		CASE(test_extended), CASE(test_extended_large), CASE(test_extended_space),
+		CASE(test_acls),     CASE(test_inheritance),    CASE(test_listings),
+		CASE(test_paths),    CASE(test_holds),          CASE(test_unlinked_files),
+		CASE(test_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,7 @@ enum exit_code {
 	EXIT_BUSY = 5,
 	EXIT_DAMAGED = 6,
 	EXIT_NO_SPACE = 7,
+	EXIT_CHOICE = 8,
 	EXIT_SIGNAL = 128, /* and the signal's number */
 };
 
@@ -53,6 +54,8 @@ enum option_id {
 	OPTION_STOP,
 	OPTION_CHECK,
 	OPTION_FOREGROUND,
+	OPTION_GENERATION,
+	OPTION_CHOOSE,
 	OPTION_COUNT,
 };
 
@@ -64,6 +67,8 @@ struct options {
 	uint32_t devices;
 	enum sz_raid raid;
 	enum sz_kdf kdf;
+	const char *generation;
+	const char *choose;
 	const char *passphrase_file;
 	const char *passphrase_command;
 	const char *new_passphrase_file;
@@ -129,8 +134,10 @@ int usage_fail(struct invocation *, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* The commands. */
 int cmd_cat(struct invocation *);
+int cmd_check_copy(struct invocation *);
 int cmd_create(struct invocation *);
 int cmd_df(struct invocation *);
+int cmd_generations(struct invocation *);
 int cmd_get(struct invocation *);
 int cmd_help(struct invocation *);
 int cmd_info(struct invocation *);
@@ -163,6 +170,8 @@ int store_fail(struct invocation *, int result);
 /* Opens the store that operand 0 names, with its passphrase, and the parts above it. */
 int session_open(struct invocation *, bool read_only, enum session_parts,
 		 struct session *session_out) MUST_CHECK;
+/* What opening the store that operand 0 names would do, and the generations in it; nothing is opened. */
+int session_check(struct invocation *, bool is_copy, struct sz_check *check_out) MUST_CHECK;
 /*
  * Closes what is open. result is what the command has come to; it is returned if it is not 0, else
  * what the closing comes to.

@@ -46,7 +46,9 @@ static void info_text(struct session *session, const struct sz_store_info *info,
 {
 	char id[2 * sizeof(info->store_id) + 1];
 	char sealed[TIME_TEXT_BYTES];
+	struct sz_opening opening;
 
+	sz_store_opening(session->store, &opening);
 	sz_hex_encode(info->store_id, sizeof(info->store_id), id);
 	time_text(info->sealed_wall_ns / 1000000000, sealed);
 	(void)fprintf(console_out(), "%12s: %s\n", "store", id);
@@ -54,6 +56,9 @@ static void info_text(struct session *session, const struct sz_store_info *info,
 	(void)fprintf(console_out(), "%12s: %" PRIu64 ", sealed %s\n", "generation",
 		      info->generation, sealed);
 	(void)fprintf(console_out(), "%12s: %s\n", "code", info->code);
+	(void)fprintf(console_out(), "%12s: %s\n", "opened", opening.chosen);
+	if (opening.aside[0] != '\0')
+		(void)fprintf(console_out(), "%12s: %s\n", "set aside", opening.aside);
 	if (info->recovered)
 		(void)fprintf(console_out(), "%12s: %s\n", "recovered", info->recovery_text);
 	(void)fprintf(console_out(), "%12s: %u, of which %u may be lost\n", "devices",

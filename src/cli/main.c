@@ -12,38 +12,44 @@
 #define SOURCE     (BIT(PASSPHRASE_FILE) | BIT(PASSPHRASE_COMMAND))
 #define ON_STORE   (EVERYWHERE | SOURCE | BIT(DEVICE_DIR))
 #define ON_POOL    (ON_STORE | BIT(MEMORY))
+#define READING    (ON_POOL | BIT(GENERATION))
+#define WRITING    (ON_POOL | BIT(CHOOSE))
 
 static const struct command commands[] = {
 	{ "create", "STORE", "make a pool in a folder", 1, 1,
 	  ON_POOL | BIT(GENERATE_PASSPHRASE) | BIT(KDF) | BIT(DEVICES) | BIT(RAID) | BIT(SIZE) |
 		  BIT(BAND_SIZE) | BIT(PROPERTY),
 	  cmd_create, false },
-	{ "status", "STORE", "show the pool's health", 1, 1, ON_POOL | BIT(JSON) | BIT(CHECK),
+	{ "status", "STORE", "show the pool's health", 1, 1, READING | BIT(JSON) | BIT(CHECK),
 	  cmd_status, true },
 	{ "scrub", "STORE", "check and repair everything, rebuild lost devices", 1, 1,
-	  ON_POOL | BIT(JSON) | BIT(STOP), cmd_scrub, true },
-	{ "put", "STORE SOURCE... PATH", "copy files and trees into the pool", 3, -1, ON_POOL,
+	  WRITING | BIT(JSON) | BIT(STOP), cmd_scrub, true },
+	{ "put", "STORE SOURCE... PATH", "copy files and trees into the pool", 3, -1, WRITING,
 	  cmd_put, true },
-	{ "get", "STORE PATH... TARGET", "copy files and trees out of the pool", 3, -1, ON_POOL,
+	{ "get", "STORE PATH... TARGET", "copy files and trees out of the pool", 3, -1, READING,
 	  cmd_get, true },
 	{ "ls", "STORE [PATH...]", "list folders", 1, -1,
-	  ON_POOL | BIT(JSON) | BIT(LONG) | BIT(RECURSIVE), cmd_ls, true },
-	{ "cat", "STORE PATH...", "write files to standard output", 2, -1, ON_POOL, cmd_cat, true },
+	  READING | BIT(JSON) | BIT(LONG) | BIT(RECURSIVE), cmd_ls, true },
+	{ "cat", "STORE PATH...", "write files to standard output", 2, -1, READING, cmd_cat, true },
 	{ "rm", "STORE PATH...", "remove files and folders", 2, -1,
-	  ON_POOL | BIT(RECURSIVE) | BIT(FORCE) | BIT(DRY_RUN) | BIT(YES), cmd_rm, true },
-	{ "mkdir", "STORE PATH...", "make folders", 2, -1, ON_POOL | BIT(PARENTS), cmd_mkdir,
+	  WRITING | BIT(RECURSIVE) | BIT(FORCE) | BIT(DRY_RUN) | BIT(YES), cmd_rm, true },
+	{ "mkdir", "STORE PATH...", "make folders", 2, -1, WRITING | BIT(PARENTS), cmd_mkdir,
 	  true },
-	{ "df", "STORE", "show used and free space", 1, 1, ON_POOL | BIT(JSON), cmd_df, true },
+	{ "df", "STORE", "show used and free space", 1, 1, READING | BIT(JSON), cmd_df, true },
 	{ "seal", "STORE", "end the generation, so that all files are final", 1, 1,
-	  ON_STORE | BIT(JSON), cmd_seal, true },
-	{ "info", "STORE", "show the store: sizes, generation, devices", 1, 1, ON_POOL | BIT(JSON),
+	  ON_STORE | BIT(CHOOSE) | BIT(JSON), cmd_seal, true },
+	{ "generations", "STORE", "list the generations that are there", 1, 1, ON_STORE | BIT(JSON),
+	  cmd_generations, true },
+	{ "check-copy", "FOLDER", "tell what opening a copy would do, without opening it", 1, 1,
+	  ON_STORE | BIT(JSON), cmd_check_copy, false },
+	{ "info", "STORE", "show the store: sizes, generation, devices", 1, 1, READING | BIT(JSON),
 	  cmd_info, true },
 	{ "passphrase", "STORE", "change the passphrase", 1, 1,
-	  ON_STORE | BIT(NEW_PASSPHRASE_FILE) | BIT(NEW_PASSPHRASE_COMMAND) |
+	  ON_STORE | BIT(CHOOSE) | BIT(NEW_PASSPHRASE_FILE) | BIT(NEW_PASSPHRASE_COMMAND) |
 		  BIT(GENERATE_PASSPHRASE) | BIT(KDF),
 	  cmd_passphrase, true },
 	{ "serve", "STORE", "keep the pool open for other commands", 1, 1,
-	  ON_POOL | BIT(FOREGROUND) | BIT(STOP), cmd_serve, false },
+	  WRITING | BIT(FOREGROUND) | BIT(STOP), cmd_serve, false },
 	{ "version", "", "show the version", 0, 0, EVERYWHERE | BIT(JSON), cmd_version, false },
 	{ "help", "[COMMAND]", "show how to use a command", 0, 1, EVERYWHERE | BIT(JSON), cmd_help,
 	  false },
@@ -65,6 +71,9 @@ static const struct exit_meaning meanings[] = {
 	  "is damaged" },
 	{ EXIT_NO_SPACE, "no space left",
 	  "see 'szpool df' and 'szpool info'; remove something, or make room on the disk" },
+	{ EXIT_CHOICE, "not written to until you choose a generation to go on from",
+	  "'szpool generations' lists them; '--choose CODE' goes on from one, and sets the others "
+	  "aside; '--generation CODE' reads one" },
 	{ EXIT_SIGNAL + 2, "interrupted (SIGINT); 129: SIGHUP, 141: standard output was closed",
 	  NULL },
 	{ EXIT_SIGNAL + 15, "terminated (SIGTERM)", NULL },
@@ -100,8 +109,9 @@ static int opening_exit_code(int result)
 	case -ENXIO:
 	case -ENODEV:
 	case -EUCLEAN:
-	case -ESTALE:
 		return EXIT_DAMAGED;
+	case -ESTALE:
+		return EXIT_CHOICE;
 	default:
 		return EXIT_ERROR;
 	}
@@ -228,7 +238,8 @@ static const char *store_to_call(const struct invocation *invocation, char **arg
 	if (command == NULL ||
 	    (!command->is_served &&
 	     (command->run != cmd_serve || !option_is_given(invocation, OPTION_STOP))) ||
-	    option_is_given(invocation, OPTION_HELP))
+	    option_is_given(invocation, OPTION_HELP) ||
+	    option_is_given(invocation, OPTION_GENERATION)) /* beside it */
 		return NULL;
 	return argv[2];
 }

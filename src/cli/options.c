@@ -43,6 +43,8 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_STOP] = { "stop", 0, NULL, "end what is under way" },
 	[OPTION_FOREGROUND] = { "foreground", 0, NULL, "do not go into the background" },
 	[OPTION_CHECK] = { "check", 0, NULL, "exit code 6 unless all is well" },
+	[OPTION_GENERATION] = { "generation", 0, "N", "read this generation: its number or code" },
+	[OPTION_CHOOSE] = { "choose", 0, "CODE", "go on from this generation, set others aside" },
 };
 
 const struct option_spec *option_spec(enum option_id id)
@@ -210,6 +212,12 @@ static int option_take(struct invocation *invocation, enum option_id id, char *v
 				invocation,
 				"--raid '%s': has to be raidz2, raidz1, raidz3, mirror or stripe",
 				value);
+		return 0;
+	case OPTION_GENERATION:
+		options->generation = value;
+		return 0;
+	case OPTION_CHOOSE:
+		options->choose = value;
 		return 0;
 	case OPTION_PASSPHRASE_FILE:
 		options->passphrase_file = value;

@@ -46,23 +46,77 @@ static int folder_check(const char *path, struct sz_error *error)
 	return 0;
 }
 
+/* Where is noted what was seen of stores; NULL: nowhere. The caller frees it. */
+static char *state_folder(void)
+{
+	const char *state = getenv("XDG_STATE_HOME");
+	const char *home = getenv("HOME");
+	char *folder = NULL;
+
+	if (state != NULL && state[0] == '/')
+		return asprintf(&folder, "%s/szpool", state) < 0 ? NULL : folder;
+	if (home == NULL || home[0] != '/')
+		return NULL;
+	return asprintf(&folder, "%s/.local/state/szpool", home) < 0 ? NULL : folder;
+}
+
+/* What the command line says of the store, and its passphrase. */
+static int store_find(struct invocation *invocation, struct sz_store_open *options,
+		      struct sz_passphrase *passphrase)
+{
+	int result = folder_check(invocation->operands[0], &invocation->error);
+
+	options->path = invocation->operands[0];
+	options->folders = invocation->options.device_dirs;
+	options->folder_count = invocation->options.device_dir_count;
+	options->generation = invocation->options.generation;
+	options->choose = invocation->options.choose;
+	return result != 0 ? result : passphrase_of_store(invocation, passphrase);
+}
+
+/* What is out of the ordinary about the opening. */
+static void opening_tell(const struct invocation *invocation, const struct sz_store *store)
+{
+	struct sz_opening opening;
+
+	sz_store_opening(store, &opening);
+	if (!opening.is_notable || option_is_given(invocation, OPTION_QUIET))
+		return;
+	(void)fprintf(console_err(), "szpool: %s: %s\n", invocation->operands[0], opening.chosen);
+	if (opening.aside[0] != '\0')
+		(void)fprintf(console_err(), "szpool: %s: set aside: %s\n", invocation->operands[0],
+			      opening.aside);
+}
+
 static int store_open(struct invocation *invocation, bool read_only, struct session *session)
 {
-	const char *path = invocation->operands[0];
-	const struct sz_store_open options = { .path = path,
-					       .folders = invocation->options.device_dirs,
-					       .folder_count = invocation->options.device_dir_count,
-					       .read_only = read_only };
+	CLEANUP_FREE char *state = state_folder();
+	struct sz_store_open options = { .read_only = read_only, .state_folder = state };
 	struct sz_passphrase passphrase = { 0 };
-	int result = folder_check(path, &invocation->error);
+	int result = store_find(invocation, &options, &passphrase);
 
-	if (result == 0)
-		result = passphrase_of_store(invocation, &passphrase);
 	if (result != 0)
 		return result;
 	result = sz_store_open(&options, &passphrase, &session->store, &invocation->error);
 	passphrase_free(&passphrase);
-	return result == 0 ? 0 : store_fail(invocation, result);
+	if (result != 0)
+		return store_fail(invocation, result);
+	opening_tell(invocation, session->store);
+	return 0;
+}
+
+int session_check(struct invocation *invocation, bool is_copy, struct sz_check *check_out)
+{
+	CLEANUP_FREE char *state = state_folder();
+	struct sz_store_open options = { .is_copy = is_copy, .state_folder = state };
+	struct sz_passphrase passphrase = { 0 };
+	int result = store_find(invocation, &options, &passphrase);
+
+	if (result != 0)
+		return result;
+	result = sz_store_check(&options, &passphrase, check_out, &invocation->error);
+	passphrase_free(&passphrase);
+	return result != 0 ? store_fail(invocation, result) : 0;
 }
 
 /* A device that failed on a full disk fails from then on with other errors: look at the disk itself. */
@@ -139,6 +193,8 @@ int session_open(struct invocation *invocation, bool read_only, enum session_par
 
 	if (result != 0)
 		return result;
+	/* An old generation is opened as any pool that was left behind: its intent log is replayed. */
+	read_only = read_only && !sz_store_is_volatile(session.store);
 	if (parts != SESSION_STORE) {
 		result = sz_engine_start(invocation->options.memory_bytes, error);
 		if (result == 0)
@@ -163,6 +219,7 @@ int session_close(struct invocation *invocation, struct session *session, int re
 	struct sz_error *error = result == 0 ? &invocation->error : &ignored;
 	/* All that is not on disk yet is written: this may take a while. */
 	bool is_told = session->store != NULL && !sz_store_is_read_only(session->store) &&
+		       !sz_store_is_volatile(session->store) &&
 		       isatty(fileno(console_err())) == 1 &&
 		       !option_is_given(invocation, OPTION_QUIET);
 	int closed = 0;

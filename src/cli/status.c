@@ -13,6 +13,7 @@
 /* What status and scrub tell, gathered before anything is printed. */
 struct report {
 	struct sz_pool_status pool;
+	struct sz_opening opening;
 	struct sz_damage *damages;
 	size_t damage_count;
 	size_t damage_capacity;
@@ -81,6 +82,7 @@ static int report_make(struct session *session, struct report *report, struct sz
 {
 	int result = sz_pool_status(session->pool, &report->pool, error);
 
+	sz_store_opening(session->store, &report->opening);
 	if (result != 0)
 		return result;
 	result = sz_store_damage_each(session->store, damage_add, report);
@@ -171,6 +173,10 @@ static void text_print(const struct report *report)
 		folded_print("status", pool->status_text);
 		folded_print("action", pool->action_text);
 	}
+	if (report->opening.is_notable)
+		folded_print("opened", report->opening.chosen);
+	if (report->opening.is_notable && report->opening.aside[0] != '\0')
+		folded_print(" aside", report->opening.aside);
 	scan_print(&pool->scan);
 	(void)fprintf(console_out(), "config:\n\n\t%-*s %-*s %5s %5s %5s\n", NAME_WIDTH, "NAME",
 		      STATE_WIDTH, "STATE", "READ", "WRITE", "CKSUM");
@@ -248,11 +254,12 @@ static json_t *report_json(const struct report *report)
 						      (json_int_t)report->damages[i].sectors));
 	for (size_t i = 0; i < report->error_count; i++)
 		(void)json_array_append_new(errors, json_name(report->errors[i]));
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o}", "pool", SZ_POOL_NAME,
-			 "state", pool->state, "status", pool->status_text, "action",
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}}", "pool",
+			 SZ_POOL_NAME, "state", pool->state, "status", pool->status_text, "action",
 			 pool->action_text, "scan", scan_json(&pool->scan), "config", vdevs,
 			 "data_errors", (json_int_t)pool->data_errors, "errors", errors, "damage",
-			 damages);
+			 damages, "opening", "chosen", report->opening.chosen, "aside",
+			 report->opening.aside, "is_notable", report->opening.is_notable);
 }
 
 int status_print(struct invocation *invocation, struct session *session, bool *is_intact_out,

@@ -284,6 +284,7 @@ static void consent_check(const struct choosing *choosing)
 	const struct sz_store *store = choosing->store;
 	struct choice *choice = choosing->choice;
 
+	choice->histories = choosing->head_count;
 	if (choosing->head_count > 1) {
 		choice->is_writable = false;
 		choice->is_notable = true;

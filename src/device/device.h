@@ -101,10 +101,11 @@ struct sz_generation {
 struct sz_check {
 	struct sz_generation *generations; /* newest first */
 	size_t count;
-	size_t lost_roots;                       /* that are there and cannot be read */
-	int read_code;                           /* what opening for reading would return */
-	int write_code;                          /* and for writing */
-	char refusal[480];                       /* why, and what to do; "" if write_code is 0 */
+	size_t lost_roots; /* that are there and cannot be read */
+	size_t histories;  /* heads that could be gone on from: more than one need a choice */
+	int read_code;     /* what opening for reading would return */
+	int write_code;    /* and for writing */
+	char refusal[480]; /* why, and what to do; "" if write_code is 0 */
 	char chosen_text[SZ_OPENING_TEXT_BYTES]; /* what is chosen, and why */
 	char aside_text[SZ_OPENING_TEXT_BYTES];  /* what is set aside */
 };
@@ -167,10 +168,6 @@ struct sz_store_info {
 	uint64_t host_free_bytes; /* smallest over the folders' file systems */
 	bool recovered;           /* this opening replayed a live epoch */
 	char recovery_text[200];  /* what it found, one line; "" if !recovered */
-	bool is_notable;          /* of what follows there is something that the user should know */
-	bool is_asked;            /* the generation was asked for: what is written is not kept */
-	char chosen_text[SZ_OPENING_TEXT_BYTES]; /* what was chosen, and why */
-	char aside_text[SZ_OPENING_TEXT_BYTES];  /* what was set aside */
 };
 void sz_store_info(struct sz_store *, struct sz_store_info *info_out);
 
@@ -189,6 +186,14 @@ void sz_store_keep_policy(struct sz_store *, struct sz_keep_policy *policy_out);
 int sz_store_set_keep_policy(struct sz_store *, const struct sz_keep_policy *,
 			     struct sz_error *error) MUST_CHECK;
 
+/* Which generation was opened, and why; the texts are the store's. */
+struct sz_opening {
+	bool is_notable;    /* there is something that the user should know */
+	const char *chosen; /* what was chosen, and why */
+	const char *aside;  /* what was set aside; "" if nothing */
+};
+void sz_store_opening(const struct sz_store *, struct sz_opening *opening_out);
+
 /* Damage found so far in this opening, one entry for each object or region. */
 struct sz_damage {
 	uint32_t device;
@@ -202,6 +207,7 @@ int sz_store_damage_each(struct sz_store *, sz_damage_fn *, void *context);
 struct sz_device *sz_store_device(struct sz_store *, uint32_t index); /* owned by the store */
 uint32_t sz_store_device_count(const struct sz_store *);
 bool sz_store_is_read_only(const struct sz_store *);
+bool sz_store_is_volatile(const struct sz_store *); /* what is written is forgotten */
 
 enum sz_device_state sz_device_state(const struct sz_device *);
 uint64_t sz_device_sectors(const struct sz_device *);

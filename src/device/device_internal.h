@@ -362,6 +362,7 @@ struct choice {
 	bool is_asked;                       /* for this generation, as it was sealed */
 	bool is_told;                        /* the user said to go on from it */
 	bool is_writable;                    /* without further consent */
+	size_t histories;                    /* heads that could be gone on from */
 	bool is_notable;                     /* there is something that the user should know */
 	char text[SZ_OPENING_TEXT_BYTES];
 	char aside[SZ_OPENING_TEXT_BYTES];

@@ -305,6 +305,7 @@ static int check_fill(struct sz_store *store, struct sz_check *check)
 		return -ENOMEM;
 	check->count = history->count;
 	check->lost_roots = history->lost_count;
+	check->histories = store->choice.histories;
 	memcpy(check->chosen_text, store->choice.text, sizeof(check->chosen_text));
 	memcpy(check->aside_text, store->choice.aside, sizeof(check->aside_text));
 	for (size_t i = 0; i < history->count; i++) {

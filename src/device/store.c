@@ -170,10 +170,6 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 	};
 	memcpy(info_out->store_id, store->keys->store_id, sizeof(info_out->store_id));
 	sz_root_code(store->root.generation, store->root_digest, info_out->code);
-	info_out->is_notable = store->choice.is_notable;
-	info_out->is_asked = store->choice.is_asked;
-	memcpy(info_out->chosen_text, store->choice.text, sizeof(info_out->chosen_text));
-	memcpy(info_out->aside_text, store->choice.aside, sizeof(info_out->aside_text));
 	memcpy(info_out->recovery_text, store->recovery_text, sizeof(info_out->recovery_text));
 	for (uint32_t i = 0; i < store->device_count; i++) {
 		const struct sz_device *device = &store->devices[i];
@@ -197,6 +193,15 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 	info_out->object_count = sizes.files;
 }
 
+void sz_store_opening(const struct sz_store *store, struct sz_opening *opening_out)
+{
+	*opening_out = (struct sz_opening){
+		.is_notable = store->choice.is_notable,
+		.chosen = store->choice.text,
+		.aside = store->choice.aside,
+	};
+}
+
 struct sz_device *sz_store_device(struct sz_store *store, uint32_t index)
 {
 	assert(index < store->device_count);
@@ -211,6 +216,11 @@ uint32_t sz_store_device_count(const struct sz_store *store)
 bool sz_store_is_read_only(const struct sz_store *store)
 {
 	return store->read_only;
+}
+
+bool sz_store_is_volatile(const struct sz_store *store)
+{
+	return store->is_volatile;
 }
 
 enum sz_device_state sz_device_state(const struct sz_device *device)

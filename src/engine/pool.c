@@ -309,6 +309,8 @@ static int labels_import(struct sz_store *store, const struct sz_labels *labels,
 	if (read_only)
 		fnvlist_add_uint64(properties, zpool_prop_to_name(ZPOOL_PROP_READONLY), 1);
 	sz_leaf_set_store(store);
+	/* No resilver: what it wrote to a volatile store would fill the memory, and be forgotten. */
+	zfs_scan_suspend_progress = sz_store_is_volatile(store) ? 1 : 0;
 	result = spa_import(name, labels->config, properties, ZFS_IMPORT_ANY_HOST);
 	nvlist_free(properties);
 	if (result != 0)

@@ -19,6 +19,7 @@ trap cleanup EXIT
 cd "$work" || exit 1
 printf 'quiet otters mend the old boat\n' >passphrase
 export SZPOOL_PASSPHRASE_FILE=$work/passphrase
+export XDG_STATE_HOME=$work/state
 
 # Who may: root for what needs it, and another user for what root must not.
 is_root() { [ "$(id -u)" = 0 ]; }

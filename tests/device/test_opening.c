@@ -231,6 +231,14 @@ static struct sz_store_info info_of(struct harness *harness)
 	return info;
 }
 
+static struct sz_opening opening_of(struct harness *harness)
+{
+	struct sz_opening opening;
+
+	sz_store_opening(harness->store, &opening);
+	return opening;
+}
+
 static void open_as(struct harness *harness, const struct sz_store_open *options)
 {
 	int rc = harness_try_open_as(harness, options);
@@ -253,21 +261,23 @@ static uint64_t reads(struct harness *harness, const struct sz_store_open *optio
 		      bool is_notable, const char *words)
 {
 	struct sz_store_open reading = *options;
-	struct sz_store_info info;
+	struct sz_opening opening;
+	uint64_t generation;
 
 	reading.read_only = true;
 	harness->plan = (struct sz_fault_plan){ .mask = SZ_OP_CHANGES | SZ_OP_REMOVE };
 	open_as(harness, &reading);
-	info = info_of(harness);
+	generation = info_of(harness).generation;
+	opening = opening_of(harness);
 	check_value(harness, value);
-	if (info.is_notable != is_notable ||
-	    (words != NULL && strstr(info.chosen_text, words) == NULL &&
-	     strstr(info.aside_text, words) == NULL))
-		fail_msg("it says: %s; set aside: %s", info.chosen_text, info.aside_text);
+	if (opening.is_notable != is_notable ||
+	    (words != NULL && strstr(opening.chosen, words) == NULL &&
+	     strstr(opening.aside, words) == NULL))
+		fail_msg("it says: %s; set aside: %s", opening.chosen, opening.aside);
 	OK(sz_store_close(TAKE(harness->store), &harness->error));
 	assert_int_equal(harness->plan.count, 0);
 	harness->plan = (struct sz_fault_plan){ 0 };
-	return info.generation;
+	return generation;
 }
 
 /* Not opened for writing, and not a byte is written. */
@@ -572,7 +582,7 @@ static void test_half_copied_nothing_whole(void **state)
 	(void)state;
 	half_copied(&line, 1, 2);
 	open_as(&line.at[2], &copy);
-	assert_true(info_of(&line.at[2]).is_notable);
+	assert_true(opening_of(&line.at[2]).is_notable);
 	assert_int_equal(info_of(&line.at[2]).generation, 4);
 	check_value_but(&line.at[2], 3, 3);
 	OK(sz_store_close(TAKE(line.at[2].store), &line.at[2].error));
@@ -690,7 +700,7 @@ static void test_a_folder_returns(void **state)
 	generation_add(&line.at[2], &plain, 5);
 	line.at[2].disks[2] = away;
 	open_as(&line.at[2], &plain);
-	assert_false(info_of(&line.at[2]).is_notable);
+	assert_false(opening_of(&line.at[2]).is_notable);
 	check_value_but(&line.at[2], 5, 4);
 	OK(sz_store_close(TAKE(line.at[2].store), &line.at[2].error));
 	line_fini(&line);
@@ -800,7 +810,7 @@ static void test_clocks(void **state)
 		generation_add(&line.at[2], i % 2 == 0 ? &plain : &copy, (uint8_t)(10 + i));
 		open_as(&line.at[2], &plain);
 		check_value(&line.at[2], (uint8_t)(10 + i));
-		assert_false(info_of(&line.at[2]).is_notable);
+		assert_false(opening_of(&line.at[2]).is_notable);
 		assert_true(line.at[2].store->root.store_time_ns > before);
 		before = line.at[2].store->root.store_time_ns;
 		OK(sz_store_close(TAKE(line.at[2].store), &line.at[2].error));
@@ -868,7 +878,7 @@ static void test_an_old_generation_in_memory(void **state)
 		open_as(harness, &asking);
 		check_value(harness, 2);
 		assert_int_equal(info_of(harness).generation, 3);
-		assert_true(info_of(harness).is_asked);
+		assert_true(sz_store_is_volatile(harness->store));
 		assert_false(sz_store_is_read_only(harness->store));
 		put_value(harness, 20);
 		flush_all(harness);

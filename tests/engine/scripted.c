@@ -144,6 +144,12 @@ bool sz_store_is_read_only(const struct sz_store *store)
 	return store->read_only;
 }
 
+bool sz_store_is_volatile(const struct sz_store *store)
+{
+	(void)store;
+	return false;
+}
+
 enum sz_device_state sz_device_state(const struct sz_device *device)
 {
 	return device->state;

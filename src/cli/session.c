@@ -105,12 +105,46 @@ static int store_open(struct invocation *invocation, bool read_only, struct sess
 	return 0;
 }
 
+/* For another process: what is open here. */
+static int shared_open(struct invocation *invocation, bool read_only, struct session *session_out)
+{
+	const char *path = invocation->operands[0];
+	struct stat wished;
+	struct stat served;
+
+	if (stat(path, &wished) != 0 || stat(shared_store, &served) != 0 ||
+	    wished.st_dev != served.st_dev || wished.st_ino != served.st_ino)
+		return sz_fail(&invocation->error, -EINVAL,
+			       "%s: is not the store that this process has open", path);
+	if (option_is_given(invocation, OPTION_CHOOSE))
+		return sz_fail(&invocation->error, -EINVAL,
+			       "%s: is open: a generation is chosen when it is opened, by 'szpool "
+			       "serve --choose CODE'",
+			       path);
+	if (!read_only && sz_store_is_read_only(shared->store))
+		return sz_fail(&invocation->error, -EROFS, "%s: is open for reading only", path);
+	*session_out = *shared;
+	session_out->is_shared = true;
+	session_out->is_read_only = read_only;
+	invocation->store_is_open = true;
+	return 0;
+}
+
 int session_check(struct invocation *invocation, bool is_copy, struct sz_check *check_out)
 {
 	CLEANUP_FREE char *state = state_folder();
 	struct sz_store_open options = { .is_copy = is_copy, .state_folder = state };
 	struct sz_passphrase passphrase = { 0 };
-	int result = store_find(invocation, &options, &passphrase);
+	struct session session;
+	int result;
+
+	if (console_current() != console_own()) {
+		result = shared_open(invocation, true, &session);
+		if (result == 0)
+			result = sz_store_generations(session.store, check_out, &invocation->error);
+		return result != 0 ? store_fail(invocation, result) : 0;
+	}
+	result = store_find(invocation, &options, &passphrase);
 
 	if (result != 0)
 		return result;
@@ -148,26 +182,6 @@ static void pool_is_suspended(void *context, const struct sz_error *error)
 		      is_full && error->code != -ENOSPC ? "no space is left on the disk: " : "",
 		      error->text);
 	_exit(is_full ? EXIT_NO_SPACE : EXIT_ERROR);
-}
-
-/* For another process: what is open here. */
-static int shared_open(struct invocation *invocation, bool read_only, struct session *session_out)
-{
-	const char *path = invocation->operands[0];
-	struct stat wished;
-	struct stat served;
-
-	if (stat(path, &wished) != 0 || stat(shared_store, &served) != 0 ||
-	    wished.st_dev != served.st_dev || wished.st_ino != served.st_ino)
-		return sz_fail(&invocation->error, -EINVAL,
-			       "%s: is not the store that this process has open", path);
-	if (!read_only && sz_store_is_read_only(shared->store))
-		return sz_fail(&invocation->error, -EROFS, "%s: is open for reading only", path);
-	*session_out = *shared;
-	session_out->is_shared = true;
-	session_out->is_read_only = read_only;
-	invocation->store_is_open = true;
-	return 0;
 }
 
 /* It stays open; what the command did is on disk before it says that it is done. */

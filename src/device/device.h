@@ -112,6 +112,9 @@ struct sz_check {
 int sz_store_check(const struct sz_store_open *, const struct sz_passphrase *,
 		   struct sz_check *check_out, struct sz_error *error) MUST_CHECK;
 void sz_check_free(struct sz_check *);
+/* The same of a store that is open: the generations alone. */
+int sz_store_generations(struct sz_store *, struct sz_check *check_out,
+			 struct sz_error *error) MUST_CHECK;
 
 /*
  * Ends the generation: everything written before the call is in it. Nothing written since the last

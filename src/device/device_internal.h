@@ -416,6 +416,8 @@ struct sz_store {
 	struct sz_id root_id;
 	uint8_t root_digest[SZ_DIGEST_BYTES];
 	struct history history;
+	struct sz_file *held[FOLDERS_MAX]; /* copies of the root, while it is held */
+	uint32_t held_count;
 	struct seen seen;
 	struct choice choice;
 	uint32_t root_copies;    /* that the last seal wrote */
@@ -667,6 +669,8 @@ int sz_root_read(struct sz_store *store, const struct sz_id *id, struct sz_root 
 int sz_root_copy(const struct sz_root *from, struct sz_root *to_out) MUST_CHECK;
 /* Writes the generation's root to all folders; after 0 it is the store's root. */
 int sz_root_write(struct sz_store *store, struct sz_root *root) MUST_CHECK;
+/* Whoever collects generations lets this one be. Its files stay open until the store is closed. */
+int sz_root_hold(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 /* Completes missing copies of root and key object. */
 void sz_root_complete(struct sz_store *store);
 int sz_root_next(struct sz_store *store, uint64_t generation, struct sz_root *root_out) MUST_CHECK;

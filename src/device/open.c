@@ -115,7 +115,8 @@ static int open_choose(struct sz_store *store, const struct sz_store_open *optio
 {
 	int result = sz_store_unlock(store, passphrase, error);
 
-	if (result == 0)
+	/* Who reads an old generation holds that alone: the store may be written to meanwhile. */
+	if (result == 0 && !store->is_volatile)
 		result = sz_lock_take(store, error);
 	if (result == 0 && store->path != NULL)
 		result = sz_folders_find_places(store, error);
@@ -173,6 +174,8 @@ static int open_found(struct sz_store *store, const struct sz_store_open *option
 		result = key_check(store, error);
 	if (result == 0 && writes_folders(store))
 		result = sz_choice_check(store, error);
+	if (result == 0 && store->choice.is_asked)
+		result = sz_root_hold(store, error);
 	if (result == 0)
 		result = sz_lock_announce(store, error);
 	if (result == 0)
@@ -274,8 +277,8 @@ int sz_store_open_on(struct sz_backend *const *backends, size_t count,
 	return opened(store_out, result);
 }
 
-static void generation_tell(const struct sz_store *store, const struct generation *from,
-			    struct sz_generation *to)
+static void generation_tell(const struct sz_store *store, const struct generation *chosen,
+			    const struct generation *from, struct sz_generation *to)
 {
 	struct sz_ancestor identity;
 
@@ -290,12 +293,14 @@ static void generation_tell(const struct sz_store *store, const struct generatio
 	}
 	to->is_head = from->is_head;
 	to->is_recovered = (from->root.flags & SZ_ROOT_RECOVERED) != 0;
-	to->is_chosen = from == store->choice.generation;
+	to->is_chosen = from == chosen;
 	to->is_ancestor =
-		sz_history_is_ancestor(&store->history, &identity, store->choice.generation);
+		chosen != NULL && sz_history_is_ancestor(&store->history, &identity, chosen);
 }
 
-static int check_fill(struct sz_store *store, struct sz_check *check)
+/* chosen: NULL if none can be opened. */
+static int check_fill(struct sz_store *store, const struct generation *chosen,
+		      struct sz_check *check)
 {
 	CLEANUP(sz_survey_free) struct survey survey = { 0 };
 	const struct history *history = &store->history;
@@ -312,7 +317,7 @@ static int check_fill(struct sz_store *store, struct sz_check *check)
 		struct sz_generation *to = &check->generations[i];
 		int result;
 
-		generation_tell(store, history->at[i], to);
+		generation_tell(store, chosen, history->at[i], to);
 		result = sz_generation_survey(store, &survey, history->at[i], &to->wholeness,
 					      to->missing);
 		if (result != 0)
@@ -325,6 +330,20 @@ void sz_check_free(struct sz_check *check)
 {
 	free(check->generations);
 	*check = (struct sz_check){ 0 };
+}
+
+int sz_store_generations(struct sz_store *store, struct sz_check *check_out, struct sz_error *error)
+{
+	CLEANUP(sz_check_free) struct sz_check check = { 0 };
+	MUTEX_SCOPE(&store->seal_lock);
+	int result =
+		check_fill(store, sz_history_find(&store->history, store->root_digest), &check);
+
+	if (result != 0)
+		return sz_fail(error, result, "looking at what is there: %s", strerror(-result));
+	*check_out = check;
+	check = (struct sz_check){ 0 };
+	return 0;
 }
 
 int sz_store_check(const struct sz_store_open *options, const struct sz_passphrase *passphrase,
@@ -355,7 +374,7 @@ int sz_store_check(const struct sz_store_open *options, const struct sz_passphra
 		(void)snprintf(check.refusal, sizeof(check.refusal), "%s", refusal.text);
 	}
 	if (result == 0) {
-		result = check_fill(store, &check);
+		result = check_fill(store, store->choice.generation, &check);
 		if (result != 0)
 			(void)sz_fail(error, result, "looking at what is there: %s",
 				      strerror(-result));

@@ -265,3 +265,48 @@ void sz_root_complete(struct sz_store *store)
 					  SZ_KEY_OBJECT_BYTES);
 	}
 }
+
+static bool is_there(struct sz_store *store, const struct location *location)
+{
+	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+
+	return sz_backend_open(store->folders[location->folder].backend, location->part,
+			       location->name, &file) == 0;
+}
+
+/* Holds a copy; it may have been removed just before. */
+static int copy_hold(struct sz_store *store, const struct location *location)
+{
+	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+	int result = sz_backend_open(store->folders[location->folder].backend, location->part,
+				     location->name, &file);
+
+	if (result == 0)
+		result = sz_file_hold(file);
+	if (result == 0 && !is_there(store, location))
+		result = -ENOENT;
+	if (result == 0)
+		store->held[store->held_count++] = TAKE(file);
+	return result;
+}
+
+int sz_root_hold(struct sz_store *store, struct sz_error *error)
+{
+	CLEANUP(sz_locations_free)
+	struct location *locations = sz_catalog_find(store, &store->root_id);
+	int result = -ENOENT;
+
+	for (const struct location *at = locations;
+	     at != NULL && store->held_count < ARRAY_LENGTH(store->held); at = at->next) {
+		int status = copy_hold(store, at);
+
+		if (status != 0 && status != -ENOENT)
+			result = status;
+	}
+	if (store->held_count > 0)
+		return 0;
+	if (result == -ENOENT)
+		return sz_fail(error, result, "the generation has just been removed");
+	/* Where files cannot be held, nobody may write meanwhile. */
+	return sz_lock_take(store, error);
+}

@@ -105,6 +105,8 @@ void sz_store_free(struct sz_store *store)
 	free(store->devices);
 	sz_cache_fini(store);
 	sz_catalog_fini(&store->catalog);
+	for (uint32_t i = 0; i < store->held_count; i++)
+		sz_file_close(store->held[i]);
 	for (uint32_t i = 0; i < store->folder_count; i++)
 		sz_backend_close(store->folders[i].backend);
 	sz_lock_release(store);

@@ -59,6 +59,17 @@ else
 	skip "on read-only media" "needs root"
 fi
 
+# While another process has it open.
+mkdir -m 0700 runtime
+export XDG_RUNTIME_DIR=$work/runtime
+trap '"$szpool" serve --stop "$work/store" 2>/dev/null; cleanup' EXIT
+ok "serve" run serve store
+ok "an old generation beside it" holds store one --generation "$first"
+ok "generations, by the process that serves" env -u SZPOOL_PASSPHRASE_FILE "$szpool" generations store
+then_ok "has them" grep -qE "^$first .* complete$" out
+fails "choosing is for opening" 1 "serve --choose" run put --choose "$first" store value /
+ok "the end of it" run serve --stop store
+
 # Rolled back: the store is what it was before.
 rm -rf copy && cp -r one copy
 ok "a copy that is older than what was seen is read" holds copy one

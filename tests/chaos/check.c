@@ -2,15 +2,20 @@
  * Opens a store, or a copy of one, with the passphrase alone, and compares all that is in it with what
  * the journal says was stored.
  *
- *   chaos-check [--since N] [--until N] [--slack SECONDS] [--scrub | --heal] STORE JOURNAL
+ *   chaos-check [OPTION]… [--scrub | --heal] STORE JOURNAL
+ *   chaos-check --list STORE
  *
  * The content must be exactly what it was at one moment: that of the generation that was opened or, if
- * live files were recovered, one after it.
+ * live files were recovered, one after it. What is not to be written to without a choice is opened as it was
+ * sealed, in memory.
+ *   --generation CODE   that one is opened, in memory
+ *   --choose CODE       it is gone on from
  *   --since   the journal's length when copying began: nothing older than the newest generation of then
  *   --slack   … by more than so many seconds
  *   --until   the journal's length when it ended: nothing newer
  *   --scrub   everything is whole: no damage is met, and a scrub has nothing to repair
  *   --heal    there is damage, which is named on standard output; a scrub repairs it
+ *   --list    a line for each generation: how much of it is there, its code
  * Exit status: 0, 1 (what is there is wrong), 2 (the store does not open).
  */
 #include "opened.h"
@@ -25,7 +30,7 @@
 #define DAMAGE_SHOWN    5000
 
 struct check {
-	const char *path;
+	struct sz_store_open options;
 	struct history history;
 	uint64_t since;
 	uint64_t until;
@@ -182,20 +187,60 @@ static void found_print(const struct check *check)
 {
 	(void)printf("generation %" PRIu64 "%s%s, changes", check->info.generation,
 		     check->info.recovered ? ", recovered" : "",
-		     sz_store_is_read_only(check->opened.store) ? ", read-only" : "");
+		     check->options.generation != NULL ? ", in memory" : "");
 	for (uint32_t i = 0; i < check->history.hands; i++)
 		(void)printf(" %" PRIu64, check->found[i].most);
 	(void)printf("\n");
 }
 
+static void generations_find(const struct sz_store_open *options, struct sz_check *found)
+{
+	char text[PASSPHRASE_BYTES];
+	const struct sz_passphrase passphrase = passphrase_read(text);
+	struct sz_error error = { 0 };
+
+	if (sz_store_check(options, &passphrase, found, &error) != 0)
+		die("%s", error.text);
+}
+
+static int list(const struct sz_store_open *options)
+{
+	static const char *const wholeness[] = { "complete", "recoverable", "incomplete" };
+	struct sz_check found;
+
+	generations_find(options, &found);
+	for (size_t i = 0; i < found.count; i++)
+		(void)printf("%s %s%s\n", wholeness[found.generations[i].wholeness],
+			     found.generations[i].code,
+			     found.generations[i].is_chosen ? " chosen" : "");
+	sz_check_free(&found);
+	return 0;
+}
+
+/* What may not be gone on from is looked at: that generation, written to in memory alone. */
+static int open_as_asked(struct check *check, struct sz_error *error)
+{
+	CLEANUP(sz_check_free) struct sz_check found = { 0 };
+	int result = store_open(&check->options, &check->opened.store, error);
+
+	if (result != -ESTALE || check->options.generation != NULL)
+		return result;
+	(void)printf("%s\n", error->text);
+	generations_find(&check->options, &found);
+	for (size_t i = 0; i < found.count; i++)
+		if (found.generations[i].is_chosen)
+			check->options.generation = found.generations[i].code;
+	*error = (struct sz_error){ 0 };
+	return store_open(&check->options, &check->opened.store, error);
+}
+
 static int check_run(struct check *check)
 {
-	const struct sz_store_open options = { .path = check->path };
 	struct sz_error error = { 0 };
 	bool is_good;
 
-	if (store_open(&options, &check->opened.store, &error) != 0) {
-		(void)fprintf(stderr, "%s does not open: %s\n", check->path, error.text);
+	if (open_as_asked(check, &error) != 0) {
+		(void)fprintf(stderr, "%s does not open: %s\n", check->options.path, error.text);
 		return STATUS_UNOPENED;
 	}
 	sz_store_info(check->opened.store, &check->info);
@@ -228,9 +273,13 @@ int main(int count, char **arguments)
 		{ "slack", required_argument, NULL, 'c' },
 		{ "scrub", no_argument, NULL, 'd' },
 		{ "heal", no_argument, NULL, 'e' },
+		{ "generation", required_argument, NULL, 'f' },
+		{ "choose", required_argument, NULL, 'g' },
+		{ "list", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	struct check check = { .until = UINT64_MAX };
+	bool is_list = false;
 	int option;
 	int status;
 
@@ -251,13 +300,24 @@ int main(int count, char **arguments)
 		case 'e':
 			check.heals = true;
 			break;
+		case 'f':
+			check.options.generation = optarg;
+			break;
+		case 'g':
+			check.options.choose = optarg;
+			break;
+		case 'h':
+			is_list = true;
+			break;
 		default:
 			return 1;
 		}
 	}
-	if (optind + 2 != count)
+	if (optind + (is_list ? 1 : 2) != count)
 		die("usage: chaos-check [OPTION]… STORE JOURNAL");
-	check.path = arguments[optind];
+	check.options.path = arguments[optind];
+	if (is_list)
+		return list(&check.options);
 	if (history_load(arguments[optind + 1], &check.history) != 0)
 		die("%s is no journal", arguments[optind + 1]);
 	status = check_run(&check);

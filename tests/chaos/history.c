@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define EXPLAINED_MAX 5U /* files that an explanation names */
+
 /* SplitMix64 (Steele, Lea, Flood, 2014). */
 static uint64_t mix(uint64_t x)
 {
@@ -349,6 +351,7 @@ static void explain(const struct history *history, uint32_t hand, const struct f
 {
 	struct span alike[NAMES];
 	struct folder folder = { 0 };
+	unsigned int shown = 0;
 
 	for (uint32_t i = 0; i < NAMES; i++)
 		alike[i] = (struct span){ .least = UINT64_MAX };
@@ -367,9 +370,10 @@ static void explain(const struct history *history, uint32_t hand, const struct f
 		      "hand %" PRIu32 ": not as after any of %" PRIu64 " to %" PRIu64
 		      " changes (of %" PRIu64 ")\n",
 		      hand, span->least, span->most, history->counts[hand]);
-	for (uint32_t i = 0; i < NAMES; i++) {
+	for (uint32_t i = 0; i < NAMES && shown < EXPLAINED_MAX; i++) {
 		if (alike[i].least <= span->least && alike[i].most >= span->most)
 			continue;
+		shown++;
 		if (alike[i].least == UINT64_MAX)
 			(void)fprintf(stderr, "  file %" PRIu32 ": never like this\n", i);
 		else

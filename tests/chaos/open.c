@@ -16,25 +16,26 @@ void die(const char *format, ...)
 	_exit(1);
 }
 
-static size_t passphrase_read(char *text, size_t size)
+struct sz_passphrase passphrase_read(char text[PASSPHRASE_BYTES])
 {
+	struct sz_error error = { 0 };
 	const char *path = getenv("SZPOOL_PASSPHRASE_FILE");
 	FILE *file = path == NULL ? NULL : fopen(path, "re");
 
-	if (file == NULL || fgets(text, (int)size, file) == NULL)
+	if (file == NULL || fgets(text, PASSPHRASE_BYTES, file) == NULL)
 		die("SZPOOL_PASSPHRASE_FILE must name a file with the passphrase");
 	(void)fclose(file);
 	text[strcspn(text, "\n")] = '\0';
-	return strlen(text);
+	if (sz_crypto_init(&error) != 0)
+		die("%s", error.text);
+	return (struct sz_passphrase){ text, strlen(text) };
 }
 
 int store_open(const struct sz_store_open *options, struct sz_store **store_out,
 	       struct sz_error *error)
 {
-	char text[200];
-	const struct sz_passphrase passphrase = { text, passphrase_read(text, sizeof(text)) };
+	char text[PASSPHRASE_BYTES];
+	const struct sz_passphrase passphrase = passphrase_read(text);
 
-	if (sz_crypto_init(error) != 0)
-		die("%s", error->text);
 	return sz_store_open(options, &passphrase, store_out, error);
 }

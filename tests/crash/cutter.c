@@ -73,6 +73,20 @@ void cutter_end(struct cutter *cutter)
 	cutter->cuts = NULL;
 }
 
+/* Every root that a cut leaves is of a generation that is all there: what goes goes behind its root. */
+static void check_generations(struct harness *harness)
+{
+	CLEANUP(sz_check_free) struct sz_check check = { 0 };
+
+	OK(sz_store_generations(harness->store, &check, &harness->error));
+	assert_true(check.count > 0);
+	assert_int_equal(check.lost_roots, 0);
+	for (size_t i = 0; i < check.count; i++)
+		if (check.generations[i].wholeness != SZ_COMPLETE)
+			fail_msg("generation %s is not whole: %s", check.generations[i].code,
+				 check.generations[i].missing);
+}
+
 /* What a read-only opening says, which changes nothing. */
 static uint32_t *look(struct harness *harness)
 {
@@ -83,6 +97,7 @@ static uint32_t *look(struct harness *harness)
 	harness->plan = (struct sz_fault_plan){ .mask = SZ_OP_CHANGES };
 	OK(harness_try_open(harness, true));
 	assert_int_equal(harness_damage(harness, true), 0);
+	check_generations(harness);
 	harness_check_prefix(harness);
 	harness_abandon(harness);
 	assert_int_equal(harness->plan.count, 0);

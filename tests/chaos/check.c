@@ -15,8 +15,9 @@
  *   --until   the journal's length when it ended: nothing newer
  *   --scrub   everything is whole: no damage is met, and a scrub has nothing to repair
  *   --heal    there is damage, which is named on standard output; a scrub repairs it
+ *   --lossy   the store was closed, and too much of it is missing since: what can be read is right
  *   --list    a line for each generation: how much of it is there, its code
- * Exit status: 0, 1 (what is there is wrong), 2 (the store does not open).
+ * Exit status: 0, 1 (what is there is wrong), 2 (the store, or its pool, does not open).
  */
 #include "opened.h"
 
@@ -37,6 +38,7 @@ struct check {
 	uint64_t slack_ns;
 	bool scrubs;
 	bool heals;
+	bool is_lossy;
 	struct opened opened;
 	struct sz_store_info info;
 	struct span found[HANDS_MAX];
@@ -81,6 +83,22 @@ static uint64_t least_by_time(const struct check *check)
 	return 0;
 }
 
+/* Far too much is missing: what can be read must be right, and what cannot must say so. */
+static bool rest_check(struct check *check)
+{
+	bool is_good = true;
+
+	folders_find(&check->opened, check->history.hands);
+	for (uint32_t i = 0; i < check->history.hands; i++) {
+		bool unreadable[NAMES] = { false };
+		struct folder seen;
+
+		is_good = folder_read(&check->opened, check->history.seed, i, &seen, unreadable) &&
+			  history_is_latest(&check->history, i, &seen, unreadable) && is_good;
+	}
+	return is_good;
+}
+
 static bool content_check(struct check *check)
 {
 	uint64_t from = least_by_generation(check);
@@ -97,7 +115,7 @@ static bool content_check(struct check *check)
 		struct span span = history_span(&check->history, i, from, to);
 		struct folder seen;
 
-		is_good = folder_read(&check->opened, check->history.seed, i, &seen) &&
+		is_good = folder_read(&check->opened, check->history.seed, i, &seen, NULL) &&
 			  history_find(&check->history, i, &seen, &span, &check->found[i]) &&
 			  is_good;
 	}
@@ -217,19 +235,25 @@ static int list(const struct sz_store_open *options)
 	return 0;
 }
 
-/* What may not be gone on from is looked at: that generation, written to in memory alone. */
+/*
+ * What may not be gone on from without a choice is looked at: what opening would choose, written to in memory
+ * alone. To be healed, the newest that can be.
+ */
 static int open_as_asked(struct check *check, struct sz_error *error)
 {
 	CLEANUP(sz_check_free) struct sz_check found = { 0 };
 	int result = store_open(&check->options, &check->opened.store, error);
+	const char *chosen = NULL;
 
 	if (result != -ESTALE || check->options.generation != NULL)
 		return result;
 	(void)printf("%s\n", error->text);
 	generations_find(&check->options, &found);
-	for (size_t i = 0; i < found.count; i++)
-		if (found.generations[i].is_chosen)
-			check->options.generation = found.generations[i].code;
+	for (size_t i = 0; i < found.count && chosen == NULL; i++)
+		if (check->heals ? found.generations[i].wholeness != SZ_INCOMPLETE
+				 : found.generations[i].is_chosen)
+			chosen = found.generations[i].code;
+	*(check->heals ? &check->options.choose : &check->options.generation) = chosen;
 	*error = (struct sz_error){ 0 };
 	return store_open(&check->options, &check->opened.store, error);
 }
@@ -248,9 +272,12 @@ static int check_run(struct check *check)
 		(void)printf("recovered: %s\n", check->info.recovery_text);
 	if (check->heals)
 		devices_replace(check);
-	pool_open(&check->opened, sz_store_is_read_only(check->opened.store));
-	is_good = content_check(check);
-	if (is_good)
+	if (pool_open(&check->opened, sz_store_is_read_only(check->opened.store), &error) != 0) {
+		(void)fprintf(stderr, "the pool does not open: %s\n", error.text);
+		return STATUS_UNOPENED;
+	}
+	is_good = check->is_lossy ? rest_check(check) : content_check(check);
+	if (is_good && !check->is_lossy)
 		found_print(check);
 	if (is_good && check->scrubs)
 		is_good = is_whole(check);
@@ -276,6 +303,7 @@ int main(int count, char **arguments)
 		{ "generation", required_argument, NULL, 'f' },
 		{ "choose", required_argument, NULL, 'g' },
 		{ "list", no_argument, NULL, 'h' },
+		{ "lossy", no_argument, NULL, 'i' },
 		{ 0 },
 	};
 	struct check check = { .until = UINT64_MAX };
@@ -308,6 +336,9 @@ int main(int count, char **arguments)
 			break;
 		case 'h':
 			is_list = true;
+			break;
+		case 'i':
+			check.is_lossy = true;
 			break;
 		default:
 			return 1;

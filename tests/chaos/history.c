@@ -406,6 +406,27 @@ bool history_find(const struct history *history, uint32_t hand, const struct fol
 	return is_found;
 }
 
+bool history_is_latest(const struct history *history, uint32_t hand, const struct folder *seen,
+		       const bool unreadable[NAMES])
+{
+	struct folder folder = { 0 };
+	uint32_t lost = 0;
+	bool is_latest = true;
+
+	for (uint64_t i = 0; i < history->counts[hand]; i++)
+		folder_apply(&folder, &history->changes[hand][i]);
+	for (uint32_t i = 0; i < NAMES; i++) {
+		lost += unreadable[i];
+		if (unreadable[i] ||
+		    file_print(i, &folder.files[i]) == file_print(i, &seen->files[i]))
+			continue;
+		(void)fprintf(stderr, "hand %" PRIu32 ": file %" PRIu32 " is another\n", hand, i);
+		is_latest = false;
+	}
+	(void)printf("hand %" PRIu32 ": %" PRIu32 " files are damaged\n", hand, lost);
+	return is_latest;
+}
+
 bool history_is_instant(const struct history *history, const struct span *found)
 {
 	for (uint32_t i = 0; i < history->hands; i++) {

@@ -112,6 +112,9 @@ struct span history_span(const struct history *history, uint32_t hand, uint64_t 
 /* Those of the span after which the hand's folder has the print. False: none; says why not. */
 bool history_find(const struct history *history, uint32_t hand, const struct folder *seen,
 		  const struct span *span, struct span *found_out);
+/* Is all that could be read as after the hand's last change? Says how much could not. */
+bool history_is_latest(const struct history *history, uint32_t hand, const struct folder *seen,
+		       const bool unreadable[NAMES]);
 /* Could all hands have been there at once? */
 bool history_is_instant(const struct history *history, const struct span *found);
 

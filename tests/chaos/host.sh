@@ -26,8 +26,8 @@ write_for() { # SECONDS
 }
 
 # Two devices' folders, and the objects of the newest generation that are in them: all that is hurt.
-choose_folders() {
-	mapfile -t folders < <(find copy -mindepth 1 -maxdepth 1 -type d ! -name live | sort | shuf -n 2 --random-source=<(yes "$RANDOM"))
+choose_folders() { # COUNT
+	mapfile -t folders < <(find copy -mindepth 1 -maxdepth 1 -type d ! -name live | sort | shuf -n "$1" --random-source=<(yes "$RANDOM"))
 }
 choose_files() { # KIND-REGEX PERCENT
 	mapfile -t files < <(find "${folders[@]}" -maxdepth 1 -type f | sort | while read -r file; do
@@ -91,13 +91,33 @@ all_named() { ! grep -vFf <(grep -oE '[0-9a-f]{32}' out) hurt; }
 case_run() { # NAME
 	local name=${1//_/ }
 	rm -rf copy && cp -a store copy && : >hurt
-	choose_folders
+	choose_folders 2
 	"case_$1"
-	ok "$name: everything is read, a scrub heals" timeout -k 10 120 "$check" --heal copy journal
+	ok "$name: everything is read, a scrub heals" timeout -k 10 120 "$check" --heal --since "$end" copy journal
 	cp out healed
 	then_ok "$name: what is damaged is named ($(wc -l <hurt) objects)" all_named
-	ok "$name: all is well then" timeout -k 10 120 "$check" --scrub copy journal
+	ok "$name: all is well then" timeout -k 10 120 "$check" --scrub --since "$end" copy journal
 	ok "$name: status says so" run status --check copy
+}
+
+# On three devices: nothing is opened as if it were whole; of what is asked for, what can be read is right, the rest
+# is an error.
+is_right_or_refused() {
+	local status=0
+	timeout -k 10 120 "$check" --generation "$1" --lossy copy journal || status=$?
+	[ $status = 0 ] || { [ $status = 2 ] && grep -q 'does not open' err; }
+}
+lost_on_three() { # NAME KIND PERCENT
+	local code
+	rm -rf copy && cp -a store copy
+	choose_folders 3
+	choose_files "$2" "$3" && rm "${files[@]}"
+	fails "$1: refused" 2 "too much is missing of every generation" "$check" copy journal
+	ok "$1: what there is" "$check" --list copy
+	then_ok "$1: none is whole" sh -c '! grep -E "^(complete|recoverable)" out'
+	code=$(awk 'NR == 1 { print $2 }' out)
+	ok "$1: asked for, nothing is read that was not written" is_right_or_refused "$code"
+	sed 's/^/# /' out
 }
 
 SIZE=3G ok "create" create --kdf interactive store
@@ -105,8 +125,11 @@ ok "many generations" write_for 5
 ok "a copy" cp -a store older
 ok "many more" write_for 5
 "$list_objects" store >objects
+end=$(stat -c %s journal)
 ok "an object of each kind" test "$(cut -d' ' -f1 objects | sort -u | wc -l)" = 5
 for ((time = 0; time < times; time++)); do
 	for name in $(declare -F | sed -n 's/^declare -f case_//p' | grep -v '^run$'); do case_run "$name"; done
 done
+lost_on_three "deltas of three devices" delta 100
+lost_on_three "bands of three devices" band 100
 done_testing

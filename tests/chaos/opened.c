@@ -13,16 +13,16 @@ static void suspended(void *context, const struct sz_error *error)
 	die("the pool is suspended: %s", error->text);
 }
 
-void pool_open(struct opened *opened, bool read_only)
+int pool_open(struct opened *opened, bool read_only, struct sz_error *error)
 {
-	struct sz_error error = { 0 };
+	int result = sz_engine_start(MEMORY_BYTES, error);
 
-	if (sz_engine_start(MEMORY_BYTES, &error) != 0 ||
-	    sz_pool_import(opened->store, read_only, &opened->pool, &error) != 0)
-		die("the pool does not open: %s", error.text);
+	if (result == 0)
+		result = sz_pool_import(opened->store, read_only, &opened->pool, error);
+	if (result != 0)
+		return result;
 	sz_pool_on_suspend(opened->pool, suspended, NULL);
-	if (sz_fs_open(opened->pool, NULL, read_only, &opened->fs, &error) != 0)
-		die("the file system does not open: %s", error.text);
+	return sz_fs_open(opened->pool, NULL, read_only, &opened->fs, error);
 }
 
 void opened_close(struct opened *opened)
@@ -83,10 +83,15 @@ struct reading {
 	struct file *file;
 	uint8_t *cell;
 	uint8_t *wanted;
+	bool *unreadable; /* NULL: that is a fault */
 };
 
 static bool complain(const struct reading *reading, uint32_t cell, const char *what, int code)
 {
+	if (reading->unreadable != NULL && (code == -EBADMSG || code == -EIO)) {
+		reading->unreadable[reading->name] = true;
+		return true;
+	}
 	(void)fprintf(stderr, "hand %" PRIu32 ", file %" PRIu32 ", cell %" PRIu32 ": %s%s%s\n",
 		      reading->hand, reading->name, cell, what, code == 0 ? "" : ": ",
 		      code == 0 ? "" : strerror(-code));
@@ -127,9 +132,12 @@ static bool file_read(struct reading *reading)
 		return complain(reading, 0, "never had this size", 0);
 	reading->file->cells = (uint32_t)DIV_ROUND_UP(size, CELL_BYTES);
 	reading->file->last_bytes = (uint32_t)(size - (reading->file->cells - 1) * CELL_BYTES);
-	for (uint32_t i = 0; i < reading->file->cells; i++)
+	for (uint32_t i = 0; i < reading->file->cells; i++) {
 		if (!cell_read(reading, i))
 			return false;
+		if (reading->unreadable != NULL && reading->unreadable[reading->name])
+			break;
+	}
 	return true;
 }
 
@@ -145,10 +153,13 @@ static int entry_count(void *context, const char *name, uint64_t number, uint32_
 	return 0;
 }
 
-bool folder_read(struct opened *opened, uint64_t seed, uint32_t hand, struct folder *seen_out)
+bool folder_read(struct opened *opened, uint64_t seed, uint32_t hand, struct folder *seen_out,
+		 bool unreadable[NAMES])
 {
 	CLEANUP_FREE uint8_t *buffer = malloc(2 * CELL_BYTES);
-	struct reading reading = { .opened = opened, .seed = seed, .hand = hand };
+	struct reading reading = {
+		.opened = opened, .seed = seed, .hand = hand, .unreadable = unreadable
+	};
 	uint32_t entries = 0;
 	uint32_t files = 0;
 	bool is_good = true;
@@ -175,7 +186,7 @@ bool folder_read(struct opened *opened, uint64_t seed, uint32_t hand, struct fol
 			is_good = file_read(&reading) && is_good;
 	}
 	if (sz_fs_readdir(opened->fs, opened->folders[hand], 0, entry_count, &entries) != 0 ||
-	    entries != files) {
+	    (entries != files && unreadable == NULL)) {
 		(void)fprintf(stderr,
 			      "hand %" PRIu32 ": %" PRIu32 " entries for %" PRIu32 " files\n", hand,
 			      entries, files);

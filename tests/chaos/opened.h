@@ -13,8 +13,9 @@ struct opened {
 	uint64_t folders[HANDS_MAX]; /* inodes */
 };
 
-/* All of these tell what went wrong, and end the program, unless they return something else. */
-void pool_open(struct opened *opened, bool read_only);
+int pool_open(struct opened *opened, bool read_only, struct sz_error *error) MUST_CHECK;
+
+/* These tell what went wrong, and end the program. */
 void opened_close(struct opened *opened);
 
 /* Makes the hands' folders, or finds them. */
@@ -25,7 +26,11 @@ void folders_find(struct opened *opened, uint32_t hands);
 #define NAME_BYTES 8
 void name_of(uint32_t name, char text[NAME_BYTES]);
 
-/* Reads and checks all files of a hand. False: something is there that never was; says what. */
-bool folder_read(struct opened *opened, uint64_t seed, uint32_t hand, struct folder *seen_out);
+/*
+ * Reads and checks all files of a hand. False: something is there that never was; says what. unreadable: NULL, or
+ * a flag for each file: one that is damaged beyond repair is no fault, but flagged.
+ */
+bool folder_read(struct opened *opened, uint64_t seed, uint32_t hand, struct folder *seen_out,
+		 bool unreadable[NAMES]);
 
 #endif

@@ -243,7 +243,7 @@ static void resume(struct writer *writer, struct hand *hands)
 	for (uint32_t i = 0; i < HANDS; i++) {
 		struct span span = history_span(&history, i, synced, UINT64_MAX);
 
-		if (!folder_read(&writer->opened, history.seed, i, &hands[i].folder) ||
+		if (!folder_read(&writer->opened, history.seed, i, &hands[i].folder, NULL) ||
 		    !history_find(&history, i, &hands[i].folder, &span, &found[i]))
 			die("the store does not hold what it held before");
 		hands[i].folder.print = folder_print(&hands[i].folder);
@@ -261,7 +261,8 @@ static void begin(struct writer *writer, const char *store, struct hand *hands)
 
 	if (store_open(&options, &writer->opened.store, &error) != 0)
 		die("the store does not open: %s", error.text);
-	pool_open(&writer->opened, false);
+	if (pool_open(&writer->opened, false, &error) != 0)
+		die("the pool does not open: %s", error.text);
 	if (journal_open(writer->journal_path, &writer->journal) == 0) {
 		resume(writer, hands);
 		return;

@@ -110,7 +110,8 @@ int harness_create(struct harness *harness)
 		.device_count = harness->shape.devices,
 		.device_sectors = harness->shape.sectors,
 		.band_sectors = harness->shape.band_sectors,
-		.parity = harness->shape.devices > 3 ? 2 : 0,
+		/* One device may lose its log, and the others keep theirs. */
+		.parity = harness->shape.devices > 3 ? 2 : harness->shape.devices > 1,
 		.kdf = SZ_KDF_TEST,
 	};
 	struct sz_backend *backends[MODEL_DEVICES_MAX];

@@ -81,55 +81,103 @@ static void band_header(const struct sz_device *device, const struct source *ban
 	header->sector_count = sz_band_length(device, band->band);
 }
 
-int sz_band_finish(struct sz_device *device, struct epoch *epoch, struct source *band)
+/* Writes what comes behind the slots. No id in *row_out: too little of it is live to be a band. */
+static int band_write(struct sz_device *device, struct epoch *epoch, const struct source *band,
+		      struct row *row_out)
 {
 	CLEANUP(sz_entries_free) struct entries entries = { 0 };
 	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
-	struct sz_log_entry entry = { .type = SZ_LOG_BAND_FINISHED, .sector = band->band };
-	struct row row = { .epoch = epoch->number };
-	struct row *unused;
-	int result;
+	int result = header == NULL ? -ENOMEM : band_entries(device, epoch, band, &entries);
 
-	band->state = BAND_CLOSED;
-	if (header == NULL)
-		return -ENOMEM;
-	result = band_entries(device, epoch, band, &entries);
+	*row_out = (struct row){ .epoch = epoch->number };
 	if (result != 0 || entries.count * LIVE_SHARE < sz_band_length(device, band->band))
-		return result;
-	{
-		WRITE_SCOPE(&device->map_lock);
-
-		result = sz_row_make(device, band->band, &unused);
-	}
-	if (result != 0)
 		return result;
 	band_header(device, band, epoch->number, header);
 	header->data_slots = sz_band_slots(band->next_slot, device->store->band_sectors);
 	result = sz_object_finish(band->file, device->store->keys, band->keys, header, &entries,
-				  band->next_slot, band->digest);
-	if (result != 0) {
-		band->state = BAND_BROKEN;
-		return result;
-	}
-	band->is_dirty = true;
-	memcpy(entry.digest, band->digest, sizeof(entry.digest));
-	if (epoch->end == 0) { /* an ended epoch's log takes no more: the root will name the band */
-		result = sz_log_append(epoch, &entry);
-		if (result != 0) {
-			band->state = BAND_BROKEN;
-			return result;
-		}
-	}
-	row.ref.id = band->id;
-	memcpy(row.ref.digest, band->digest, sizeof(row.ref.digest));
-	row.live_sectors = (uint32_t)entries.count;
-	row.data_slots = header->data_slots;
-	{
-		WRITE_SCOPE(&device->map_lock);
+				  band->next_slot, row_out->ref.digest);
+	row_out->ref.id = band->id;
+	row_out->live_sectors = (uint32_t)entries.count;
+	row_out->data_slots = header->data_slots;
+	return result;
+}
 
-		sz_band_to_row(device, epoch, band, &row);
-	}
+/* Under log_lock: the object that was written is what is read. */
+static int band_publish(struct sz_device *device, struct epoch *epoch, struct source *band,
+			const struct row *row)
+{
+	struct row *unused;
+	WRITE_SCOPE(&device->map_lock);
+	int result = sz_row_make(device, band->band, &unused);
+
+	if (result != 0)
+		return result;
+	band->is_dirty = true;
+	memcpy(band->digest, row->ref.digest, sizeof(band->digest));
+	sz_band_to_row(device, epoch, band, row);
 	return 0;
+}
+
+/* In a live epoch, under log_lock: makes an object of a band, if it is live enough; else it is CLOSED. */
+static int band_finish(struct sz_device *device, struct epoch *epoch, struct source *band)
+{
+	struct sz_log_entry entry = { .type = SZ_LOG_BAND_FINISHED, .sector = band->band };
+	struct row row;
+	int result;
+
+	band->state = BAND_CLOSED;
+	result = band_write(device, epoch, band, &row);
+	if (result == 0 && sz_id_is_none(&row.ref.id))
+		return 0;
+	memcpy(entry.digest, row.ref.digest, sizeof(entry.digest));
+	if (result == 0)
+		result = sz_log_append(epoch, &entry);
+	if (result == 0)
+		result = band_publish(device, epoch, band, &row);
+	if (result != 0)
+		band->state = BAND_BROKEN;
+	return result;
+}
+
+/* The same when the epoch has ended, without log_lock: its log takes no more, the root will name the band. */
+static void band_seal(struct sz_device *device, struct source *band)
+{
+	struct row row;
+	int result = band_write(device, device->sealing, band, &row);
+	MUTEX_SCOPE(&device->log_lock);
+
+	band->state = BAND_CLOSED;
+	if (result == 0 && sz_id_is_none(&row.ref.id))
+		return;
+	if (result == 0)
+		result = band_publish(device, device->sealing, band, &row);
+	if (result != 0) /* what is wrong shows when it is copied */
+		band->state = BAND_BROKEN;
+}
+
+/* The first band from *number on that still takes sectors, when nobody writes to it any more. */
+static struct source *band_next_open(struct sz_device *device, uint32_t *number)
+{
+	struct epoch *epoch = device->sealing;
+	MUTEX_SCOPE(&device->log_lock);
+
+	for (; *number < epoch->source_count; (*number)++) {
+		struct source *source = epoch->sources[*number];
+
+		while (source != NULL && source->in_flight > 0)
+			(void)pthread_cond_wait(&device->band_idle, &device->log_lock);
+		if (source != NULL && source->state == BAND_OPEN)
+			return source;
+	}
+	return NULL;
+}
+
+void sz_bands_seal(struct sz_device *device)
+{
+	struct source *band;
+
+	for (uint32_t i = 0; (band = band_next_open(device, &i)) != NULL; i++)
+		band_seal(device, band);
 }
 
 /* Makes room for one more open band: the least used one that nobody writes to. */
@@ -149,7 +197,7 @@ static int band_evict(struct sz_device *device, struct epoch *epoch)
 	}
 	if (open < OPEN_BANDS_MAX)
 		return 0;
-	return least == NULL ? -EAGAIN : sz_band_finish(device, epoch, least);
+	return least == NULL ? -EAGAIN : band_finish(device, epoch, least);
 }
 
 static int band_create(struct sz_device *device, uint32_t number, struct source **band_out)
@@ -199,14 +247,14 @@ static int band_create(struct sz_device *device, uint32_t number, struct source 
 }
 
 int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
-		    struct source **band_out, uint32_t *slot_out)
+		    struct slots *slots_out)
 {
 	struct epoch *epoch = device->live;
 	uint32_t number = sz_band_of(device, sector);
 	struct source *band = band_find(epoch, number);
 	int result;
 
-	*band_out = NULL;
+	*slots_out = (struct slots){ .epoch = epoch };
 	if (band != NULL && band->state != BAND_OPEN)
 		return 0;
 	/* A band of the epoch that is being sealed is an object soon: there are never two of a number. */
@@ -228,25 +276,32 @@ int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
 	}
 	if (count > device->store->band_sectors - band->next_slot) {
 		if (band->in_flight == 0)
-			return sz_band_finish(device, epoch, band);
+			return band_finish(device, epoch, band);
 		return 0;
 	}
-	*slot_out = band->next_slot;
+	slots_out->band = band;
+	slots_out->first = band->next_slot;
 	band->next_slot += count;
 	band->in_flight++;
 	band->used_at = atomic_load(&device->store->sequence);
-	*band_out = band;
 	return 0;
 }
 
-int sz_band_release(struct sz_device *device, struct epoch *epoch, struct source *band)
+int sz_band_release(struct sz_device *device, const struct slots *slots)
 {
+	struct source *band = slots->band;
+
 	band->is_dirty = true;
 	band->in_flight--;
+	if (slots->epoch != device->live) {
+		if (band->in_flight == 0)
+			(void)pthread_cond_broadcast(&device->band_idle);
+		return 0;
+	}
 	if (band->in_flight > 0 || band->state != BAND_OPEN ||
 	    band->next_slot < sz_band_length(device, band->band))
 		return 0;
-	return sz_band_finish(device, epoch, band);
+	return band_finish(device, slots->epoch, band);
 }
 
 /* Pages authenticate one by one; together they are those that the header counts. */

@@ -222,6 +222,7 @@ int sz_collect_ancestors(struct sz_store *store)
 struct log_lineage {
 	struct sz_store *store;
 	bool is_foreign;
+	bool is_empty; /* it was only made */
 };
 
 static int log_check(void *context, struct sz_file *file, uint64_t size_bytes)
@@ -232,11 +233,11 @@ static int log_check(void *context, struct sz_file *file, uint64_t size_bytes)
 	size_t done;
 	int result = sz_read_retried(file, page, sizeof(page), 0, &done);
 
-	(void)size_bytes;
 	if (header == NULL)
 		return -ENOMEM;
 	if (result != 0)
 		return result;
+	log->is_empty = size_bytes <= sizeof(page);
 	if (done == sizeof(page) && sz_header_decode(log->store->keys, page, header) == 0)
 		log->is_foreign = !sz_history_has_lineage(
 			&log->store->history, header->lineage,
@@ -261,9 +262,9 @@ static bool has_foreign_logs(struct sz_store *store)
 		const char *text;
 
 		if (sz_id_parse(&logs[i], &kind, &device, &generation) != 0 ||
-		    generation > store->root.generation ||
-		    sz_object_open_any(store, &logs[i], log_check, &log, &file, &text) != 0 ||
-		    log.is_foreign)
+		    sz_object_open_any(store, &logs[i], log_check, &log, &file, &text) != 0)
+			return true;
+		if (!log.is_empty && (generation > store->root.generation || log.is_foreign))
 			return true;
 	}
 	return false;

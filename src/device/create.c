@@ -73,8 +73,8 @@ static int store_init(struct sz_store *store, const struct sz_store_create *opti
 		sz_random(device->id, sizeof(device->id));
 		device->sectors = options->device_sectors;
 		result = sz_device_init_maps(device);
-		if (result == 0) /* an empty image says whose folder it is */
-			device->live->hot_changed = true;
+		if (result == 0 && sz_hot_layer(device->live) == NULL)
+			result = -ENOMEM; /* an empty image says whose folder it is */
 	}
 	return result == 0 ? 0 : sz_fail(error, result, "no memory");
 }
@@ -287,7 +287,7 @@ int sz_store_create(const struct sz_store_create *options, const struct sz_passp
 /* Under seal_lock. */
 static int device_replace(struct sz_store *store, struct sz_device *device, uint32_t folder)
 {
-	WRITE_SCOPE(&store->gate);
+	MUTEX_SCOPE(&store->begin_lock);
 	MUTEX_SCOPE(&device->flush_lock);
 	MUTEX_SCOPE(&device->log_lock);
 	WRITE_SCOPE(&device->map_lock);
@@ -296,16 +296,17 @@ static int device_replace(struct sz_store *store, struct sz_device *device, uint
 
 	sz_device_reset_maps(device);
 	result = sz_device_init_maps(device);
+	if (result == 0 && sz_hot_layer(device->live) == NULL)
+		result = -ENOMEM;
 	if (result != 0)
 		return result;
 	device->live->number = number;
-	device->live->hot_changed = true;
 	device->manifest_ref = (struct sz_ref){ 0 };
 	device->stale_since = 0;
 	sz_random(device->id, sizeof(device->id));
 	device->folder = folder;
 	store->folders[folder].device = device->index;
-	result = atomic_load(&store->has_begun) ? sz_log_begin(device) : 0;
+	result = atomic_load(&store->has_begun) ? sz_log_begin(device, device->live) : 0;
 	if (result != 0) { /* missing, as it was */
 		device->folder = NO_DEVICE;
 		store->folders[folder].device = NO_DEVICE;

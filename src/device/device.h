@@ -117,8 +117,8 @@ int sz_store_generations(struct sz_store *, struct sz_check *check_out,
 			 struct sz_error *error) MUST_CHECK;
 
 /*
- * Ends the generation: everything written before the call is in it. Nothing written since the last
- * one: no new generation, 0. Writers run on meanwhile, but for a short gate.
+ * Ends the generation: everything written before the call is in it, of what is written meanwhile some. Nothing
+ * written since the last one: no new generation, 0. Writers run on, but for a moment that waits for no disk.
  */
 int sz_store_seal(struct sz_store *, struct sz_error *error) MUST_CHECK;
 
@@ -169,6 +169,7 @@ struct sz_store_info {
 	uint64_t stored_bytes;   /* sum of the files' lengths, live ones too */
 	uint64_t object_count;
 	uint64_t host_free_bytes; /* smallest over the folders' file systems */
+	uint64_t seal_pause_ns;   /* for how long the last seal held writers up */
 	bool recovered;           /* this opening replayed a live epoch */
 	char recovery_text[200];  /* what it found, one line; "" if !recovered */
 };

@@ -4,13 +4,15 @@
  *
  * Locks, in the order in which they are taken:
  *   seal_lock   one seal at a time
- *   gate        shared by each write, TRIM and flush; exclusive to change epochs: the only pause
  *   begin_lock  the live epoch gets its logs
  *   flush_lock  of a device: one flush at a time
  *   log_lock    of a device: the order of its log; held while a log is written to, so that the order
  *               of the log and of the overlay are the same
- *   map_lock    of a device: what is where: overlays, rows, deltas, hot image
- *   the leaves  catalog, cache, an object, slab, damage: hold no other lock of these
+ *   map_lock    of a device: what is where: overlays, rows, deltas, hot area
+ *   the leaves  catalog, cache, an object, slab, readers, damage: hold no other lock of these
+ *
+ * The gate, which ends an epoch, is log_lock and map_lock of all devices at once, in the order of the
+ * devices: a write is of the epoch in which it is logged. Nobody else holds those of two devices.
  *
  * What map_lock guards changes only while both log_lock and map_lock (for writing) are held, so each
  * of them alone is enough to read it. No I/O is done under map_lock.
@@ -52,6 +54,13 @@
 static inline bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
 {
 	return (bitmap[bit / 8] >> (bit % 8) & 1) != 0;
+}
+
+static inline bool sz_id_is_none(const struct sz_id *id)
+{
+	static const struct sz_id none;
+
+	return memcmp(id, &none, sizeof(none)) == 0;
 }
 
 /* Scoped locks. */
@@ -175,6 +184,28 @@ int sz_blob_look(struct sz_store *store, const struct sz_ref *ref, struct sz_hea
 int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,
 		    struct sz_bytes *payload_out, uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
 
+/* Those who read what the map names; see readers.c. */
+struct readers {
+	pthread_mutex_t lock; /* guards all below */
+	pthread_cond_t left;
+	uint64_t inside[2]; /* by the turn in which they came */
+	uint32_t turn;      /* 0 or 1 */
+};
+struct reader {
+	struct readers *readers;
+	uint32_t turn;
+};
+void sz_readers_init(struct readers *readers);
+void sz_readers_fini(struct readers *readers);
+struct reader sz_readers_enter(struct readers *readers);
+void sz_readers_leave(struct reader *reader);
+/* Until all have left who are inside now; under seal_lock. */
+void sz_readers_wait(struct readers *readers);
+#define READER_SCOPE(readers)                                                                      \
+	CLEANUP(sz_readers_leave)                                                                  \
+	struct reader SCOPE_NAME(scope_, __LINE__) __attribute__((unused)) =                       \
+		sz_readers_enter(readers)
+
 /* Sealed bands and deltas, open. */
 struct object;
 struct cache {
@@ -254,6 +285,14 @@ struct log_writer {
 	uint8_t pending[SZ_PAGE_BYTES];
 };
 
+/* Hot sectors in memory: a device's, as they are sealed, or those that an epoch has changed. */
+struct hot {
+	uint8_t *sectors;                 /* HOT_SECTORS of plaintext */
+	uint8_t changed[HOT_SECTORS / 8]; /* of an epoch: others are as they were before it */
+	uint8_t written[HOT_SECTORS / 8];
+	uint8_t poison[HOT_SECTORS / 8];
+};
+
 /* One device's part of an epoch. */
 struct epoch {
 	uint64_t number;
@@ -263,23 +302,16 @@ struct epoch {
 	uint32_t source_capacity;
 	struct log_writer log;
 	uint64_t committed; /* sequence number of the last commit record that is durable */
-	uint64_t end;       /* sequence number at which the epoch ended; 0: it is live */
+	uint64_t end;     /* sequence number at which the epoch ended; 0: it is live, or will be */
+	bool is_complete; /* its last commit record, after its end, is durable */
+	bool is_dirty;    /* something was written or trimmed in it */
 	bool has_new_names; /* in live/, since it was last synced */
-	bool hot_changed;
-	uint8_t *hot; /* sealing: the hot image as it was at the epoch's end */
+	struct hot *hot;    /* NULL: none is changed */
 };
 struct epoch *sz_epoch_make(uint64_t number);
 void sz_epoch_free(struct epoch **epoch);
 /* Takes over the reference. */
 int sz_epoch_add_source(struct epoch *epoch, struct source *source) MUST_CHECK;
-
-/* The hot area in memory. */
-struct hot {
-	uint8_t *sectors; /* HOT_SECTORS of plaintext */
-	uint8_t written[HOT_SECTORS / 8];
-	uint8_t poison[HOT_SECTORS / 8];
-};
-#define HOT_IMAGE_BYTES ((size_t)HOT_SECTORS * SZ_SECTOR_BYTES + 2 * ((size_t)HOT_SECTORS / 8))
 
 /* A band that has an object. */
 struct row {
@@ -300,12 +332,14 @@ struct sz_device {
 	uint32_t index;
 	uint8_t id[16];
 	uint64_t sectors;
-	atomic_uint folder; /* NO_DEVICE: missing; changes under gate */
+	atomic_uint folder; /* NO_DEVICE: missing */
 	atomic_int failure; /* -errno; sticky */
 	atomic_uint_fast64_t damaged_sectors;
 	pthread_mutex_t flush_lock;
 	pthread_mutex_t log_lock;
 	pthread_rwlock_t map_lock;
+	pthread_cond_t
+		band_idle; /* with log_lock: the last write to a band of an ended epoch is over */
 	/* guarded by map_lock and log_lock, see above */
 	struct epoch *live;
 	struct epoch *sealing; /* NULL: none */
@@ -314,9 +348,10 @@ struct sz_device {
 	struct sz_manifest_delta *
 		*deltas; /* newest first; their runs are here, whether inline or not */
 	uint32_t delta_count;
-	struct hot hot;
+	struct hot hot; /* as it is sealed */
 	struct sz_ref hot_ref;
 	/* guarded by seal_lock */
+	struct epoch *next; /* the one after live, with its log; NULL: not made yet */
 	struct sz_ref manifest_ref;
 	uint64_t stale_since; /* 0: current */
 	uint64_t stored_bytes;
@@ -399,16 +434,17 @@ struct sz_store {
 	uint8_t *zeros; /* IO_SECTORS of them */
 
 	pthread_mutex_t seal_lock;
-	pthread_rwlock_t gate;
 	pthread_mutex_t begin_lock;
+	struct readers readers;
 	atomic_uint_fast64_t sequence; /* the next to be given */
 	/* the store's own time when it was opened, and the machine's; see clock.c */
 	uint64_t opened_time_ns;
 	uint64_t opened_boot_ns;
 
-	atomic_bool has_begun; /* the live epoch has its logs; changes under begin_lock or gate */
+	atomic_bool has_begun; /* the live epoch has its logs; changes under begin_lock */
 	/* guarded by seal_lock; root also by begin_lock */
-	uint64_t epoch; /* the live one's number; changes under gate */
+	uint64_t epoch;    /* the live one's number; changes under begin_lock, too */
+	uint64_t pause_ns; /* for how long the last seal held writers up */
 	bool is_sealing;
 	uint64_t sealing_number;
 	uint64_t sealed_sequence;
@@ -549,25 +585,43 @@ int sz_builder_end_delta(struct builder *builder, uint64_t generation,
 			 struct sz_manifest_delta *info) MUST_CHECK;
 void sz_builder_fini(struct builder *builder);
 
-/* log.c: all under log_lock, but for _begin. */
-int sz_log_begin(struct sz_device *device) MUST_CHECK; /* a device's log in the live epoch */
-int sz_epoch_begin(struct sz_store *store) MUST_CHECK; /* logs for all devices, if there are none */
+/* epoch.c: an epoch of a device gets its log, durably but for what has_new_names says. */
+int sz_log_begin(struct sz_device *device, struct epoch *epoch) MUST_CHECK;
+int sz_epoch_begin(struct sz_store *store) MUST_CHECK; /* the live one's logs, if there are none */
+/* Under seal_lock: all devices get the epoch after the live one; with_logs: and its logs. */
+int sz_epoch_prepare(struct sz_store *store, bool with_logs) MUST_CHECK;
+/* Removes logs into which nothing was written: nothing follows. */
+void sz_epoch_discard(struct sz_store *store);
+
+/* log.c: all under log_lock. */
 /* Ciphertext of count (<= SZ_RECORD_SECTORS_MAX) sectors; *page_out: where the first one is. */
 int sz_log_append_sectors(struct epoch *epoch, uint64_t sequence, uint64_t sector, uint32_t count,
 			  const uint8_t *ciphertext, const uint8_t *nonce_tags,
 			  uint64_t *page_out) MUST_CHECK;
 int sz_log_append(struct epoch *epoch, const struct sz_log_entry *entry) MUST_CHECK;
+/*
+ * Under flush_lock, without log_lock: the first finished band from *number on that is still in live/, and
+ * synced or not, held; *number: its number. NULL: there is none. _let_go: its file was renamed.
+ */
+struct source *sz_epoch_finished(struct sz_device *device, struct epoch *epoch, bool is_dirty,
+				 uint32_t *number);
+void sz_epoch_let_go(struct sz_device *device, struct epoch *epoch, const struct source *source);
 /* Without log_lock, under flush_lock: commit record, sync. Errors are sticky, made so here. */
 int sz_epoch_commit(struct sz_device *device, struct epoch *epoch) MUST_CHECK;
 
 /* band.c */
-/* Under log_lock. Where a piece may be written; NULL in *band_out: to the log. */
+struct slots { /* of a live band, in which a piece may be written */
+	struct epoch *epoch;
+	struct source *band; /* NULL: none, it goes to the log */
+	uint32_t first;
+};
+/* Under log_lock. */
 int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
-		    struct source **band_out, uint32_t *slot_out) MUST_CHECK;
+		    struct slots *slots_out) MUST_CHECK;
 /* Under log_lock: a reserved write has ended; finishes the band if it was the last one. */
-int sz_band_release(struct sz_device *device, struct epoch *epoch, struct source *band) MUST_CHECK;
-/* Under log_lock. Makes an object of a live band, if it is live enough; else it is CLOSED. */
-int sz_band_finish(struct sz_device *device, struct epoch *epoch, struct source *band) MUST_CHECK;
+int sz_band_release(struct sz_device *device, const struct slots *slots) MUST_CHECK;
+/* Waits for the last writes to open bands of the sealing epoch; makes objects of them or closes them. */
+void sz_bands_seal(struct sz_device *device);
 /* Is a finished band's file whole, and the object that row refers to? Fills in the rest of row. */
 int sz_band_verify(const struct sz_device *device, struct sz_file *file,
 		   struct row *row) MUST_CHECK;
@@ -625,17 +679,21 @@ int sz_sectors_read(struct sz_file *file, const uint8_t key[SZ_KEY_BYTES], uint6
 		    uint64_t sector, uint32_t count, const uint8_t *nonce_tags, uint8_t *buffer,
 		    uint8_t *damaged) MUST_CHECK;
 
-/* write.c */
-void sz_hot_write(struct sz_device *device, uint64_t sector, uint32_t count, const uint8_t *data);
-void sz_hot_trim(struct sz_device *device, uint64_t sector, uint64_t count);
-void sz_hot_poison(struct sz_device *device, uint64_t sector);
-
-/* hot.c */
+/* hot.c: sectors by their number in the hot area (sz_hot_index). */
 int sz_hot_init(struct hot *hot) MUST_CHECK;
-int sz_hot_encode(const uint8_t *image, struct sz_bytes *payload_out) MUST_CHECK;
+void sz_hot_fini(struct hot *hot); /* wipes */
+int sz_hot_copy(const struct hot *from, struct hot *to) MUST_CHECK;
+struct hot *sz_hot_layer(
+	struct epoch *epoch); /* what it changes; made if need be; NULL: no memory */
+void sz_hot_write(struct hot *hot, uint32_t first, uint32_t count, const uint8_t *data);
+void sz_hot_trim(struct hot *hot, uint32_t first, uint32_t count);
+void sz_hot_poison(struct hot *hot, uint32_t bit);
+/* What layer has changed, to hot. */
+void sz_hot_apply(struct hot *hot, const struct hot *layer);
+/* The newest that says what a sector is. */
+const struct hot *sz_hot_find(const struct sz_device *device, uint32_t bit);
+int sz_hot_encode(const struct hot *hot, struct sz_bytes *payload_out) MUST_CHECK;
 int sz_hot_decode(const uint8_t *payload, size_t length, struct hot *hot) MUST_CHECK;
-/* HOT_IMAGE_BYTES: bitmaps and sectors. NULL: no memory. */
-uint8_t *sz_hot_snapshot(const struct hot *hot);
 
 /* manifest.c */
 int sz_manifest_load(struct sz_device *device) MUST_CHECK;
@@ -754,10 +812,9 @@ uint64_t sz_time_now(const struct sz_store *store);
 int sz_replay(struct sz_store *store, bool *found_out, struct sz_error *error) MUST_CHECK;
 
 /* seal.c */
-/* The hot images of epochs that have ended, as they are now. */
-int sz_seal_snapshot_hot(struct sz_store *store) MUST_CHECK;
 enum seal_mode {
 	SEAL_CHANGES, /* nothing written: no seal */
+	SEAL_LAST,    /* the same; nothing will be written */
 	SEAL_ALWAYS,
 	SEAL_COMPACT, /* always, and all dead space goes */
 };

@@ -1,8 +1,13 @@
 /*
  * epoch: one device's part of an epoch, its live files, and the beginning of its logs.
  *
- * An epoch gets its logs with its first write, on all devices at once, and they are durable before that
- * write goes on: so a device without a log, beside others that have one, has lost it.
+ *   epoch     is                                          its logs
+ *   next      not begun: a seal is about to begin it      are being made; no record, so they say nothing
+ *   live      what writes go to                           made with it, of an opening's first by its first write
+ *   sealing   ended; becomes the next generation          end with their last commit record
+ *
+ * All devices' logs are durable before a write goes to one of them: so a device without a log, beside others
+ * that have one, has lost it.
  */
 #include "device/device_internal.h"
 
@@ -66,7 +71,7 @@ void sz_epoch_free(struct epoch **epoch)
 		sz_source_drop(&freed->sources[i]);
 	free(freed->sources);
 	if (freed->hot != NULL)
-		sz_wipe(freed->hot, HOT_IMAGE_BYTES);
+		sz_hot_fini(freed->hot);
 	free(freed->hot);
 	free(freed);
 }
@@ -134,6 +139,7 @@ static int log_create(struct sz_device *device, struct epoch *epoch, struct sz_h
 	}
 	sz_object_keys_derive(store->keys, header, source->keys);
 	sz_log_key_derive(store->keys, &header->id, source->keys->page);
+	epoch->committed = head.first_sequence;
 	epoch->log = (struct log_writer){ .source = source, .next_page = 1 };
 	memcpy(epoch->log.previous, page + SZ_PAGE_BYTES - SZ_X_TAG_BYTES, SZ_X_TAG_BYTES);
 	result = sz_epoch_add_source(epoch, source);
@@ -145,16 +151,16 @@ static int log_create(struct sz_device *device, struct epoch *epoch, struct sz_h
 	return 0;
 }
 
-int sz_log_begin(struct sz_device *device)
+int sz_log_begin(struct sz_device *device, struct epoch *epoch)
 {
 	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
-	int result = header == NULL ? -ENOMEM : log_create(device, device->live, header);
+	int result = header == NULL ? -ENOMEM : log_create(device, epoch, header);
 
 	if (result != 0)
 		return result;
 	result = sz_backend_sync_folder(device->store->folders[device->folder].backend, SZ_LIVE);
 	/* The log stays: if its name is not durable, its first commit has to see to that. */
-	device->live->has_new_names = result != 0;
+	epoch->has_new_names = result != 0;
 	return result;
 }
 
@@ -168,8 +174,40 @@ int sz_epoch_begin(struct sz_store *store)
 	for (uint32_t i = 0; i < store->device_count && result == 0; i++)
 		if (sz_device_check(&store->devices[i]) == 0 &&
 		    store->devices[i].live->log.source == NULL)
-			result = sz_log_begin(&store->devices[i]);
+			result = sz_log_begin(&store->devices[i], store->devices[i].live);
 	if (result == 0) /* else those that were begun stay: the next write begins the rest */
 		atomic_store(&store->has_begun, true);
 	return result;
+}
+
+int sz_epoch_prepare(struct sz_store *store, bool with_logs)
+{
+	int result = 0;
+
+	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
+		struct sz_device *device = &store->devices[i];
+
+		if (device->next == NULL)
+			device->next = sz_epoch_make(store->epoch + 1);
+		if (device->next == NULL)
+			result = -ENOMEM;
+		else if (with_logs && sz_device_check(device) == 0 &&
+			 device->next->log.source == NULL)
+			result = sz_log_begin(device, device->next);
+	}
+	return result; /* those that were made stay: the next seal makes the rest */
+}
+
+static void log_discard(struct sz_store *store, const struct epoch *epoch)
+{
+	if (epoch != NULL && epoch->log.source != NULL && !epoch->is_dirty)
+		sz_object_remove(store, &epoch->log.source->id);
+}
+
+void sz_epoch_discard(struct sz_store *store)
+{
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		log_discard(store, store->devices[i].live);
+		log_discard(store, store->devices[i].next);
+	}
 }

@@ -1,6 +1,7 @@
 /*
  * hot: the first and last sectors of a device, ZFS's labels, which every transaction group rewrites.
- * They are in memory as a whole; a seal stores them as one compressed object [F29].
+ * They are in memory, as they are sealed and, in a layer for each of the live epochs, as far as they were
+ * changed since; a seal stores them as one compressed object [F29].
  */
 #include "device/device_internal.h"
 
@@ -15,29 +16,104 @@ int sz_hot_init(struct hot *hot)
 	return hot->sectors == NULL ? -ENOMEM : 0;
 }
 
-uint8_t *sz_hot_snapshot(const struct hot *hot)
+void sz_hot_fini(struct hot *hot)
 {
-	uint8_t *image = malloc(HOT_IMAGE_BYTES);
-
-	if (image == NULL)
-		return NULL;
-	memcpy(image, hot->written, BITMAP_BYTES);
-	memcpy(image + BITMAP_BYTES, hot->poison, BITMAP_BYTES);
-	memcpy(image + 2 * (size_t)BITMAP_BYTES, hot->sectors, HOT_SECTORS * SECTOR);
-	return image;
+	if (hot->sectors != NULL)
+		sz_wipe(hot->sectors, HOT_SECTORS * SECTOR);
+	free(hot->sectors);
+	*hot = (struct hot){ 0 };
 }
 
-int sz_hot_encode(const uint8_t *image, struct sz_bytes *payload_out)
+struct hot *sz_hot_layer(struct epoch *epoch)
+{
+	if (epoch->hot != NULL)
+		return epoch->hot;
+	epoch->hot = calloc(1, sizeof(*epoch->hot));
+	if (epoch->hot != NULL && sz_hot_init(epoch->hot) != 0)
+		free(TAKE(epoch->hot));
+	return epoch->hot;
+}
+
+static void bit_set(uint8_t *bitmap, uint32_t bit, bool value)
+{
+	uint8_t mask = (uint8_t)(1U << (bit % 8));
+
+	bitmap[bit / 8] = (uint8_t)(value ? bitmap[bit / 8] | mask : bitmap[bit / 8] & ~mask);
+}
+
+static void state_set(struct hot *hot, uint32_t bit, bool written, bool poison)
+{
+	bit_set(hot->changed, bit, true);
+	bit_set(hot->written, bit, written);
+	bit_set(hot->poison, bit, poison);
+}
+
+void sz_hot_write(struct hot *hot, uint32_t first, uint32_t count, const uint8_t *data)
+{
+	memcpy(hot->sectors + first * SECTOR, data, count * SECTOR);
+	for (uint32_t bit = first; bit < first + count; bit++)
+		state_set(hot, bit, true, false);
+}
+
+void sz_hot_trim(struct hot *hot, uint32_t first, uint32_t count)
+{
+	memset(hot->sectors + first * SECTOR, 0, count * SECTOR);
+	for (uint32_t bit = first; bit < first + count; bit++)
+		state_set(hot, bit, false, false);
+}
+
+void sz_hot_poison(struct hot *hot, uint32_t bit)
+{
+	memset(hot->sectors + bit * SECTOR, 0, SECTOR);
+	state_set(hot, bit, false, true);
+}
+
+int sz_hot_copy(const struct hot *from, struct hot *to)
+{
+	int result = sz_hot_init(to);
+
+	if (result != 0)
+		return result;
+	memcpy(to->sectors, from->sectors, HOT_SECTORS * SECTOR);
+	memcpy(to->written, from->written, BITMAP_BYTES);
+	memcpy(to->poison, from->poison, BITMAP_BYTES);
+	return 0;
+}
+
+void sz_hot_apply(struct hot *hot, const struct hot *layer)
+{
+	for (uint32_t bit = 0; bit < HOT_SECTORS; bit++) {
+		if (!bit_is_set(layer->changed, bit))
+			continue;
+		memcpy(hot->sectors + bit * SECTOR, layer->sectors + bit * SECTOR, SECTOR);
+		state_set(hot, bit, bit_is_set(layer->written, bit),
+			  bit_is_set(layer->poison, bit));
+	}
+}
+
+const struct hot *sz_hot_find(const struct sz_device *device, uint32_t bit)
+{
+	const struct epoch *epochs[] = { device->live, device->sealing };
+
+	for (size_t i = 0; i < ARRAY_LENGTH(epochs); i++)
+		if (epochs[i] != NULL && epochs[i]->hot != NULL &&
+		    bit_is_set(epochs[i]->hot->changed, bit))
+			return epochs[i]->hot;
+	return &device->hot;
+}
+
+int sz_hot_encode(const struct hot *hot, struct sz_bytes *payload_out)
 {
 	CLEANUP_BYTES struct sz_bytes plain = { 0 };
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
 	uLongf length;
-	int result = sz_bytes_append(&payload, image, 2 * (size_t)BITMAP_BYTES);
+	int result = sz_bytes_append(&payload, hot->written, BITMAP_BYTES);
 
+	if (result == 0)
+		result = sz_bytes_append(&payload, hot->poison, BITMAP_BYTES);
 	for (uint32_t bit = 0; bit < HOT_SECTORS && result == 0; bit++)
-		if (bit_is_set(image, bit))
-			result = sz_bytes_append(
-				&plain, image + 2 * (size_t)BITMAP_BYTES + bit * SECTOR, SECTOR);
+		if (bit_is_set(hot->written, bit))
+			result = sz_bytes_append(&plain, hot->sectors + bit * SECTOR, SECTOR);
 	length = compressBound(plain.length);
 	if (result == 0) {
 		CLEANUP_FREE uint8_t *packed = malloc(length);

@@ -103,24 +103,49 @@ int sz_log_append_sectors(struct epoch *epoch, uint64_t sequence, uint64_t secto
 	return result;
 }
 
-/* The commit record, and what has to be synced for it: held sources. */
-static int commit_append(struct sz_device *device, struct epoch *epoch, struct sz_bytes *dirty,
-			 uint64_t *sequence_out, bool *names_out)
+/* Under log_lock; when the epoch has ended flush_lock is enough, nobody else writes to its log. */
+static int commit_record(const struct sz_device *device, struct epoch *epoch,
+			 const struct sz_log_entry *commit)
 {
-	MUTEX_SCOPE(&device->log_lock);
-	struct sz_log_entry entry = { .type = SZ_LOG_COMMIT, .epoch = epoch->number };
-	int result = pending_write(&epoch->log);
+	int result;
 
-	entry.sequence = epoch->end != 0 ? epoch->end : atomic_load(&device->store->sequence);
-	*sequence_out = entry.sequence;
-	*names_out = epoch->has_new_names;
-	if (result != 0 || entry.sequence == epoch->committed)
-		return result != 0 ? result : -EALREADY;
-	result = sz_log_append(epoch, &entry);
-	if (result == 0)
-		result = frame_close(&epoch->log);
+	/* Until all logs of the live epoch are there they are their maker's alone. */
+	if (!commit->is_last && !atomic_load(&device->store->has_begun))
+		return -EALREADY;
+	if (epoch->log.source == NULL)
+		return -EALREADY;
+	result = pending_write(&epoch->log);
 	if (result != 0)
 		return result;
+	if (commit->is_last ? epoch->is_complete : commit->sequence == epoch->committed)
+		return -EALREADY;
+	result = sz_log_append(epoch, commit);
+	return result != 0 ? result : frame_close(&epoch->log);
+}
+
+static int commit_append(struct sz_device *device, struct epoch *epoch,
+			 struct sz_log_entry *commit_out)
+{
+	*commit_out = (struct sz_log_entry){ .type = SZ_LOG_COMMIT, .epoch = epoch->number };
+	{
+		MUTEX_SCOPE(&device->log_lock);
+
+		commit_out->is_last = epoch->end != 0;
+		commit_out->sequence =
+			commit_out->is_last ? epoch->end : atomic_load(&device->store->sequence);
+		if (!commit_out->is_last)
+			return commit_record(device, epoch, commit_out);
+	}
+	return commit_record(device, epoch, commit_out);
+}
+
+/* What has to be synced for a commit record that was written: held sources. */
+static int dirty_take(struct sz_device *device, struct epoch *epoch, struct sz_bytes *dirty,
+		      bool *names_out)
+{
+	MUTEX_SCOPE(&device->log_lock);
+	int result = 0;
+
 	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
 		struct source *source = epoch->sources[i];
 
@@ -132,27 +157,52 @@ static int commit_append(struct sz_device *device, struct epoch *epoch, struct s
 			source->is_dirty = false;
 		}
 	}
+	*names_out = epoch->has_new_names;
 	epoch->has_new_names = false;
 	return result;
 }
 
-/* Finished bands that are on disk leave live/: from now on a copier may take them for good. */
+struct source *sz_epoch_finished(struct sz_device *device, struct epoch *epoch, bool is_dirty,
+				 uint32_t *number)
+{
+	MUTEX_SCOPE(&device->log_lock);
+
+	for (; *number < epoch->source_count; (*number)++) {
+		struct source *source = epoch->sources[*number];
+
+		if (source != NULL && source->state == BAND_FINISHED &&
+		    source->is_dirty == is_dirty)
+			return sz_source_hold(source);
+	}
+	return NULL;
+}
+
+void sz_epoch_let_go(struct sz_device *device, struct epoch *epoch, const struct source *source)
+{
+	MUTEX_SCOPE(&device->log_lock);
+
+	sz_catalog_sealed(device->store, &source->id, source->folder, source->file);
+	sz_source_drop(&epoch->sources[source->number]);
+}
+
+/*
+ * Finished bands that are on disk leave live/: from now on a copier may take them for good. What fails
+ * the seal tries again, and tells.
+ */
 static void finished_rename(struct sz_device *device, struct epoch *epoch)
 {
 	struct sz_store *store = device->store;
-	MUTEX_SCOPE(&device->log_lock);
 
-	for (uint32_t i = 0; i < epoch->source_count; i++) {
-		struct source *source = epoch->sources[i];
+	for (uint32_t i = 0;; i++) {
+		CLEANUP(sz_source_drop)
+		struct source *source = sz_epoch_finished(device, epoch, false, &i);
 		char name[SZ_OBJECT_NAME_BYTES];
 
-		if (source == NULL || source->state != BAND_FINISHED || source->is_dirty)
-			continue;
+		if (source == NULL)
+			break;
 		sz_name_encode(store->keys, &source->id, name);
-		if (sz_backend_rename(store->folders[source->folder].backend, name, name) != 0)
-			continue; /* the seal tries again, and tells */
-		sz_catalog_sealed(store, &source->id, source->folder, source->file);
-		sz_source_drop(&epoch->sources[i]);
+		if (sz_backend_rename(store->folders[source->folder].backend, name, name) == 0)
+			sz_epoch_let_go(device, epoch, source);
 	}
 }
 
@@ -179,23 +229,22 @@ int sz_epoch_commit(struct sz_device *device, struct epoch *epoch)
 {
 	CLEANUP_BYTES struct sz_bytes dirty = { 0 };
 	const struct timespec pause = { .tv_nsec = (long)NO_SPACE_WAIT_MS * 1000000 };
-	uint64_t sequence = 0;
+	struct sz_log_entry commit = { 0 };
 	bool has_new_names = false;
 	int result = sz_device_check(device);
 
-	/* Until all logs of the live epoch are there they are their maker's alone. */
-	if (result != 0 || (epoch == device->live && !atomic_load(&device->store->has_begun)))
+	if (result != 0)
 		return result;
-	if (epoch->log.source == NULL)
-		return 0;
 	for (unsigned int i = 0; i < NO_SPACE_TRIES; i++) {
-		result = commit_append(device, epoch, &dirty, &sequence, &has_new_names);
+		result = commit_append(device, epoch, &commit);
 		if (result != -ENOSPC && result != -EDQUOT)
 			break;
 		(void)nanosleep(&pause, NULL);
 	}
 	if (result == -EALREADY)
 		return 0;
+	if (result == 0)
+		result = dirty_take(device, epoch, &dirty, &has_new_names);
 	if (result == 0) {
 		result = commit_sync(device, epoch, &dirty, has_new_names);
 	} else {
@@ -206,7 +255,8 @@ int sz_epoch_commit(struct sz_device *device, struct epoch *epoch)
 	}
 	if (result != 0) /* ZFS ignores it: what was not flushed must not be taken for flushed */
 		return sz_device_fail(device, result);
-	epoch->committed = sequence;
+	epoch->committed = commit.sequence;
+	epoch->is_complete = commit.is_last;
 	finished_rename(device, epoch);
 	return 0;
 }

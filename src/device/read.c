@@ -123,11 +123,12 @@ static int hot_read(struct sz_device *device, const struct piece *piece, uint8_t
 	uint32_t first = sz_hot_index(device, piece->sector);
 	int result = 0;
 
-	memcpy(buffer, device->hot.sectors + first * SECTOR, piece->count * SECTOR);
 	for (uint32_t i = 0; i < piece->count; i++) {
 		uint32_t bit = first + i;
+		const struct hot *hot = sz_hot_find(device, bit);
 
-		if (bit_is_set(device->hot.poison, bit)) {
+		memcpy(buffer + i * SECTOR, hot->sectors + bit * SECTOR, SECTOR);
+		if (bit_is_set(hot->poison, bit)) {
 			filler_put(device, piece->sector + i, 1, buffer + i * SECTOR);
 			result = -EBADMSG;
 		}
@@ -191,8 +192,7 @@ int sz_device_read(struct sz_device *device, uint64_t sector, uint32_t count, vo
 {
 	int worst = 0;
 	int result = sz_device_check(device);
-	/* What a seal replaces is removed by the next one, behind the gate: not under a reader's hands. */
-	READ_SCOPE(&device->store->gate);
+	READER_SCOPE(&device->store->readers);
 
 	if (sector > device->sectors || count > device->sectors - sector)
 		return -EINVAL;

@@ -102,8 +102,11 @@ static int log_load(struct sz_store *store, const struct sz_id *id, struct live_
 	return 0;
 }
 
-/* Takes a log up if it is of the opening that is looked for; any_opening: sets which that is. */
-static int log_consider(struct replay *replay, const struct sz_id *id, bool any_opening)
+/*
+ * Takes a log up if it is of the opening that is looked for. The first one with a record says which that
+ * is: what was only prepared, by this opening or by one before, says nothing.
+ */
+static int log_consider(struct replay *replay, const struct sz_id *id, bool has_records)
 {
 	struct sz_store *store = replay->store;
 	CLEANUP(sz_live_log_free) struct live_log log = { 0 };
@@ -128,7 +131,9 @@ static int log_consider(struct replay *replay, const struct sz_id *id, bool any_
 	epoch = epoch_of(store, &log.head);
 	if (epoch < 0 || memcmp(log.header.device_id, store->devices[device].id, 16) != 0)
 		return 0;
-	if (any_opening)
+	if ((log.size_bytes > SZ_PAGE_BYTES) != has_records)
+		return 0;
+	if (!replay->has_log)
 		memcpy(replay->open_id, log.head.open_id, sizeof(replay->open_id));
 	else if (memcmp(replay->open_id, log.head.open_id, sizeof(replay->open_id)) != 0)
 		return 0;
@@ -136,7 +141,7 @@ static int log_consider(struct replay *replay, const struct sz_id *id, bool any_
 	if (log_of(replay, device, (uint32_t)epoch)->size_bytes > log.size_bytes)
 		return 0;
 	replay->has_log = true;
-	replay->has_second = replay->has_second || epoch == 1;
+	replay->has_second = replay->has_second || (epoch == 1 && has_records);
 	replay->is_copy = replay->is_copy || log.inode != log.head.inode ||
 			  memcmp(log.head.machine, store->machine, sizeof(store->machine)) != 0;
 	sz_live_log_free(log_of(replay, device, (uint32_t)epoch));
@@ -152,7 +157,9 @@ static int logs_find(struct replay *replay)
 	int result = sz_catalog_ids(replay->store, SZ_KIND_LOG, &ids, &count);
 
 	for (size_t i = 0; i < count && result == 0; i++)
-		result = log_consider(replay, &ids[i], !replay->has_log);
+		result = log_consider(replay, &ids[i], true);
+	for (size_t i = 0; i < count && result == 0 && replay->has_log; i++)
+		result = log_consider(replay, &ids[i], false);
 	return result;
 }
 
@@ -179,21 +186,15 @@ static int logs_scan(struct replay *replay)
 	return result;
 }
 
-/* Where the second epoch began, as far as any log of it is left. */
-static uint64_t second_begin(const struct replay *replay)
-{
-	for (uint32_t i = 0; i < replay->store->device_count; i++)
-		if (log_of(replay, i, 1)->source != NULL)
-			return log_of(replay, i, 1)->head.first_sequence;
-	return UINT64_MAX;
-}
-
-/* Is the first epoch of a device wholly there, so that the second may follow it? */
+/*
+ * Is the first epoch of a device wholly there, so that the second may follow it? Every device had a log of
+ * it: in our own folder one that is not there is lost, in a copy the copier came too late for it.
+ */
 static bool first_is_complete(const struct replay *replay, uint32_t device)
 {
 	const struct live_log *first = log_of(replay, device, 0);
 
-	return first->source == NULL || first->kept.sequence >= second_begin(replay);
+	return first->source == NULL ? !replay->is_cut : first->kept.is_last;
 }
 
 /* All entries of the device below it are there. */
@@ -201,14 +202,13 @@ static uint64_t coverage(const struct replay *replay, uint32_t device)
 {
 	const struct live_log *first = log_of(replay, device, 0);
 	const struct live_log *second = log_of(replay, device, 1);
-	uint64_t begin = second_begin(replay);
+	uint64_t sequence = first->source == NULL ? 0 : first->kept.sequence;
 
-	/* Every device had a log of the first epoch: a copier came too late for this one. */
-	if (first->source == NULL)
-		return 0;
-	if (second->source != NULL && first_is_complete(replay, device))
-		return second->kept.sequence;
-	return first->kept.sequence < begin ? first->kept.sequence : begin;
+	/* A second log without a commit has nothing below its epoch's beginning. */
+	if (second->source != NULL && first_is_complete(replay, device) &&
+	    second->kept.sequence > sequence)
+		sequence = second->kept.sequence;
+	return sequence;
 }
 
 /* Devices that have lost their log of an epoch: one that was written to had logs on all. */
@@ -246,10 +246,14 @@ static int hot_apply(struct sz_device *device, const struct live_log *log, uint6
 {
 	CLEANUP_FREE uint8_t *buffer = NULL;
 	uint8_t damaged[SZ_RECORD_SECTORS_MAX / 8 + 1] = { 0 };
+	struct hot *hot = sz_hot_layer(device->sealing);
+	uint32_t first = sz_hot_index(device, entry->sector);
 	int result;
 
+	if (hot == NULL)
+		return -ENOMEM;
 	if (entry->type == SZ_LOG_TRIM) {
-		sz_hot_trim(device, entry->sector, entry->count);
+		sz_hot_trim(hot, first, (uint32_t)entry->count);
 		return 0;
 	}
 	buffer = malloc(entry->count * SECTOR);
@@ -262,9 +266,9 @@ static int hot_apply(struct sz_device *device, const struct live_log *log, uint6
 		return result;
 	for (uint32_t i = 0; i < entry->count; i++) {
 		if (bit_is_set(damaged, i))
-			sz_hot_poison(device, entry->sector + i);
+			sz_hot_poison(hot, first + i);
 		else
-			sz_hot_write(device, entry->sector + i, 1, buffer + i * SECTOR);
+			sz_hot_write(hot, first + i, 1, buffer + i * SECTOR);
 	}
 	return 0;
 }
@@ -282,10 +286,8 @@ static int entry_apply(struct sz_device *device, struct live_log *log, uint64_t 
 	};
 	uint8_t nonce_tags[SZ_RECORD_SECTORS_MAX * SZ_NONCE_TAG_BYTES];
 
-	if (sz_sector_is_hot(device, entry->sector)) {
-		epoch->hot_changed = true;
+	if (sz_sector_is_hot(device, entry->sector))
 		return hot_apply(device, log, frame, entry);
-	}
 	if (entry->type == SZ_LOG_TRIM) {
 		extent.state = SZ_OVERLAY_TOMBSTONE;
 		return sz_overlay_insert(&epoch->overlay, &extent);
@@ -462,8 +464,6 @@ int sz_replay(struct sz_store *store, bool *found_out, struct sz_error *error)
 	for (uint32_t i = 0; i < store->device_count && result == 0; i++)
 		if (store->devices[i].folder != NO_DEVICE)
 			result = device_apply(&replay, &store->devices[i]);
-	if (result == 0)
-		result = sz_seal_snapshot_hot(store);
 	if (result != 0)
 		return sz_fail(error, result, "reading the live files: %s", strerror(-result));
 	replay_describe(&replay);

@@ -12,6 +12,7 @@ struct mark {
 	uint64_t page;   /* where it is */
 	uint8_t previous[SZ_X_TAG_BYTES];
 	uint64_t sequence; /* all of the device's entries below it stand before the mark */
+	bool is_last;      /* and the epoch ended there */
 };
 
 struct live_log {

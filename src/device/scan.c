@@ -116,6 +116,7 @@ static int commit_add(struct live_log *log, const struct mark *after,
 	grown += log->commit_count++;
 	*grown = *after;
 	grown->sequence = entry->sequence;
+	grown->is_last = entry->is_last;
 	return 0;
 }
 

@@ -1,8 +1,9 @@
 /*
  * seal: ends a generation.
  *
- *   gate       the epoch ends, the next begins: nothing waits longer than for this
- *   commit     the old logs are durable, so that what the new ones acknowledge has its ground
+ *   prepare    the next epoch's logs are made, and durable: without a record they say nothing
+ *   gate       the epoch ends, the next begins: nothing waits longer than for this, and it waits for no disk
+ *   commit     the old logs are durable to their end: what the new ones acknowledge has its ground
  *   build      bands, delta, hot image, changed index pages; synced, renamed out of live/
  *   root       to each folder in turn: the first durable one commits
  *   publish    memory follows; the old live files go
@@ -24,38 +25,17 @@ static void device_seal_fini(struct device_seal *seal)
 	*seal = (struct device_seal){ 0 };
 }
 
-int sz_seal_snapshot_hot(struct sz_store *store)
-{
-	for (uint32_t i = 0; i < store->device_count; i++) {
-		struct sz_device *device = &store->devices[i];
-
-		if (device->sealing == NULL || !device->sealing->hot_changed)
-			continue;
-		device->sealing->hot = sz_hot_snapshot(&device->hot);
-		if (device->sealing->hot == NULL)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-/* Syncs finished bands without a lock: writers go on meanwhile. */
+/* Syncs finished bands: writers go on meanwhile. */
 static int finished_sync(struct sz_device *device)
 {
-	struct epoch *epoch = device->sealing;
 	int result = 0;
 
-	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
-		CLEANUP(sz_source_drop) struct source *source = NULL;
+	for (uint32_t i = 0; result == 0; i++) {
+		CLEANUP(sz_source_drop)
+		struct source *source = sz_epoch_finished(device, device->sealing, true, &i);
 
-		{
-			MUTEX_SCOPE(&device->log_lock);
-
-			if (epoch->sources[i] != NULL && epoch->sources[i]->is_dirty &&
-			    epoch->sources[i]->state == BAND_FINISHED)
-				source = sz_source_hold(epoch->sources[i]);
-		}
 		if (source == NULL)
-			continue;
+			break;
 		result = sz_file_sync(source->file);
 		if (result == 0) {
 			MUTEX_SCOPE(&device->log_lock);
@@ -70,26 +50,24 @@ static int finished_sync(struct sz_device *device)
 static int finished_settle(struct sz_device *device)
 {
 	struct sz_store *store = device->store;
-	struct epoch *epoch = device->sealing;
 	struct sz_backend *backend = store->folders[device->folder].backend;
+	MUTEX_SCOPE(&device->flush_lock); /* a flush does the same */
 	int result = finished_sync(device);
 
-	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
-		MUTEX_SCOPE(&device->log_lock);
-		struct source *source = epoch->sources[i];
+	for (uint32_t i = 0; result == 0; i++) {
+		CLEANUP(sz_source_drop)
+		struct source *source = sz_epoch_finished(device, device->sealing, false, &i);
 		char name[SZ_OBJECT_NAME_BYTES];
 
-		if (source == NULL || source->state != BAND_FINISHED)
-			continue;
+		if (source == NULL)
+			break;
 		sz_name_encode(store->keys, &source->id, name);
 		result = source->is_named ? sz_backend_remove(backend, SZ_LIVE, name)
 					  : sz_backend_rename(backend, name, name);
 		if (result == -ENOENT && source->is_named)
 			result = 0;
-		if (result != 0)
-			return result;
-		sz_catalog_sealed(store, &source->id, source->folder, source->file);
-		sz_source_drop(&epoch->sources[i]);
+		if (result == 0)
+			sz_epoch_let_go(device, device->sealing, source);
 	}
 	return result != 0 ? result : sz_backend_sync_folder(backend, SZ_SEALED);
 }
@@ -177,6 +155,8 @@ static void device_publish(struct sz_device *device, struct device_seal *seal,
 		device->deltas[0] = TAKE(seal->delta);
 		device->delta_count++;
 	}
+	if ((*ended_out)->hot != NULL)
+		sz_hot_apply(&device->hot, (*ended_out)->hot);
 	device->hot_ref = seal->hot;
 	device->manifest_ref = seal->manifest;
 	device->stored_bytes = seal->stored_bytes;
@@ -272,6 +252,7 @@ static int seal_finish(struct sz_store *store, bool compact_all, struct sz_error
 		for (uint32_t i = 0; i < store->device_count; i++)
 			device_publish(&store->devices[i], &seals[i], &ended[i]);
 		store->is_sealing = false;
+		sz_readers_wait(&store->readers);
 		for (uint32_t i = 0; i < store->device_count; i++) {
 			live_remove(store, ended[i]);
 			sz_epoch_free(&ended[i]);
@@ -290,69 +271,86 @@ static int seal_finish(struct sz_store *store, bool compact_all, struct sz_error
 				     (unsigned long long)store->sealing_number, strerror(-result));
 }
 
-static void epochs_free(struct epoch **epochs, uint32_t count)
+/* The gate: no write is being logged on any device, and nobody looks into a map. */
+static void gate_close(struct sz_store *store)
 {
-	for (uint32_t i = 0; i < count; i++)
-		sz_epoch_free(&epochs[i]);
+	for (uint32_t i = 0; i < store->device_count; i++)
+		(void)pthread_mutex_lock(&store->devices[i].log_lock);
+	for (uint32_t i = 0; i < store->device_count; i++)
+		(void)pthread_rwlock_wrlock(&store->devices[i].map_lock);
 }
 
-/* The gate: from here on writes are the next epoch's. */
-static int epoch_end(struct sz_store *store)
+static void gate_open(struct sz_store *store)
 {
-	struct epoch *next[SZ_DEVICES_MAX] = { NULL };
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		(void)pthread_rwlock_unlock(&store->devices[i].map_lock);
+		(void)pthread_mutex_unlock(&store->devices[i].log_lock);
+	}
+}
+
+/*
+ * From here on writes are the next epoch's, which is prepared: this waits for no disk. False: the live
+ * epoch has got its logs meanwhile, and the next one has none.
+ */
+static bool epoch_end(struct sz_store *store, bool has_logs, bool needs_logs)
+{
+	MUTEX_SCOPE(&store->begin_lock);
+	uint64_t begin_ns;
 	uint64_t end;
 
-	for (uint32_t i = 0; i < store->device_count; i++) {
-		next[i] = sz_epoch_make(store->epoch + 1);
-		if (next[i] == NULL) {
-			epochs_free(next, store->device_count);
-			return -ENOMEM;
-		}
-	}
-	WRITE_SCOPE(&store->gate);
+	if (needs_logs && !has_logs && atomic_load(&store->has_begun))
+		return false;
+	begin_ns = sz_clock_ns();
+	gate_close(store);
 	end = atomic_load(&store->sequence);
 	for (uint32_t i = 0; i < store->device_count; i++) {
 		struct sz_device *device = &store->devices[i];
 
-		if (!device->live->hot_changed)
-			continue;
-		free(device->live->hot); /* of an attempt that failed */
-		device->live->hot = sz_hot_snapshot(&device->hot);
-		if (device->live->hot == NULL) {
-			epochs_free(next, store->device_count);
-			return -ENOMEM;
-		}
-	}
-	for (uint32_t i = 0; i < store->device_count; i++) {
-		struct sz_device *device = &store->devices[i];
-		MUTEX_SCOPE(&device->log_lock);
-		WRITE_SCOPE(&device->map_lock);
-
 		device->sealing = device->live;
 		device->sealing->end = end;
-		device->live = next[i];
+		device->live = TAKE(device->next);
+		device->live->committed = end;
 	}
+	gate_open(store);
+	store->pause_ns = sz_clock_ns() - begin_ns;
 	store->sealing_number = store->epoch;
 	store->epoch++;
 	store->is_sealing = true;
-	atomic_store(&store->has_begun, false);
-	return 0;
+	atomic_store(&store->has_begun, has_logs);
+	return true;
+}
+
+static bool is_dirty(struct sz_store *store)
+{
+	bool found = false;
+
+	for (uint32_t i = 0; i < store->device_count && !found; i++) {
+		MUTEX_SCOPE(&store->devices[i].log_lock);
+
+		found = store->devices[i].live->is_dirty;
+	}
+	return found;
 }
 
 int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *error)
 {
 	MUTEX_SCOPE(&store->seal_lock);
+	bool needs_logs = mode != SEAL_LAST;
+	bool with_logs;
 	int result = devices_check(store, error);
 
 	if (result == 0 && store->read_only)
 		return sz_fail(error, -EROFS, "the store is open for reading only");
 	if (result == 0 && store->is_sealing)
 		result = seal_finish(store, false, error);
-	if (result != 0 || (mode == SEAL_CHANGES && !atomic_load(&store->has_begun)))
+	if (result != 0 || ((mode == SEAL_CHANGES || mode == SEAL_LAST) && !is_dirty(store)))
 		return result;
-	result = epoch_end(store);
-	if (result != 0)
-		return sz_fail(error, result, "no memory");
+	do {
+		with_logs = needs_logs && atomic_load(&store->has_begun);
+		result = sz_epoch_prepare(store, with_logs);
+		if (result != 0)
+			return sz_fail(error, result, "beginning an epoch: %s", strerror(-result));
+	} while (!epoch_end(store, with_logs, needs_logs));
 	return seal_finish(store, mode == SEAL_COMPACT, error);
 }
 

@@ -6,17 +6,6 @@
 
 #include <errno.h>
 
-/* Bands that still take sectors become objects, or are closed: what is wrong then shows in the copying. */
-static void bands_finish(struct sz_device *device)
-{
-	struct epoch *epoch = device->sealing;
-	MUTEX_SCOPE(&device->log_lock);
-
-	for (uint32_t i = 0; i < epoch->source_count; i++)
-		if (epoch->sources[i] != NULL && epoch->sources[i]->state == BAND_OPEN)
-			(void)!sz_band_finish(device, epoch, epoch->sources[i]);
-}
-
 /* Sectors of a live file to a new object; what does not authenticate stays known as lost. */
 static int extent_copy(struct sz_device *device, struct builder *builder, struct source *source,
 		       uint64_t place, uint64_t sector, uint64_t count, const uint8_t *nonce_tags)
@@ -108,20 +97,30 @@ static int band_copy(struct batch *batch, struct sz_device *device, struct sourc
 	return result;
 }
 
-static int bands_copy(struct batch *batch, struct sz_device *device, struct device_seal *seal)
+/* The first band from *number on that could not be finished. */
+static struct source *band_next_closed(struct sz_device *device, uint32_t *number)
 {
 	const struct epoch *epoch = device->sealing;
+	MUTEX_SCOPE(&device->log_lock); /* a flush lets go of those that were finished */
+
+	for (; *number < epoch->source_count; (*number)++) {
+		struct source *source = epoch->sources[*number];
+
+		if (source != NULL &&
+		    (source->state == BAND_CLOSED || source->state == BAND_BROKEN))
+			return source;
+	}
+	return NULL;
+}
+
+static int bands_copy(struct batch *batch, struct sz_device *device, struct device_seal *seal)
+{
+	struct source *band;
 	int result = 0;
 
-	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
-		struct source *source = epoch->sources[i];
-
-		if (source == NULL ||
-		    (source->state != BAND_CLOSED && source->state != BAND_BROKEN))
-			continue;
-		if (band_live(device, source) * LIVE_SHARE >= sz_band_length(device, source->band))
-			result = band_copy(batch, device, source, seal);
-	}
+	for (uint32_t i = 0; result == 0 && (band = band_next_closed(device, &i)) != NULL; i++)
+		if (band_live(device, band) * LIVE_SHARE >= sz_band_length(device, band->band))
+			result = band_copy(batch, device, band, seal);
 	return result;
 }
 
@@ -237,12 +236,17 @@ static int delta_write(struct batch *batch, struct sz_device *device, struct dev
 static int hot_write(struct batch *batch, struct sz_device *device, struct device_seal *seal)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	CLEANUP(sz_hot_fini) struct hot hot = { 0 };
 	int result;
 
 	seal->hot = device->hot_ref;
 	if (device->sealing->hot == NULL)
 		return 0;
-	result = sz_hot_encode(device->sealing->hot, &payload);
+	result = sz_hot_copy(&device->hot, &hot);
+	if (result != 0)
+		return result;
+	sz_hot_apply(&hot, device->sealing->hot);
+	result = sz_hot_encode(&hot, &payload);
 	if (result == 0)
 		result = sz_blob_write(batch, device, SZ_KIND_HOT, device->sealing->number,
 				       &payload, 1, &seal->hot);
@@ -287,14 +291,13 @@ static int compact(struct batch *batch, struct sz_device *device, bool all,
 int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,
 		   struct device_seal *seal)
 {
-	static const struct sz_id none;
 	int result;
 
 	seal->manifest = device->manifest_ref;
 	seal->shards = calloc((size_t)device->shard_count + 1, sizeof(*seal->shards));
 	if (seal->shards == NULL)
 		return -ENOMEM;
-	bands_finish(device);
+	sz_bands_seal(device);
 	result = bands_copy(batch, device, seal);
 	if (result == 0)
 		result = delta_write(batch, device, seal);
@@ -304,7 +307,7 @@ int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_a
 		result = compact(batch, device, compact_all, seal);
 	seal->is_changed = seal->delta != NULL || seal->row_count > 0 || seal->merged_count > 0 ||
 			   device->sealing->hot != NULL || has_new_rows(device) ||
-			   memcmp(&device->manifest_ref.id, &none, sizeof(none)) == 0;
+			   sz_id_is_none(&device->manifest_ref.id);
 	if (result == 0 && seal->is_changed)
 		result = sz_manifest_write(batch, device, seal);
 	return result;

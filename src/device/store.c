@@ -9,7 +9,6 @@
 struct sz_store *sz_store_make(void)
 {
 	struct sz_store *store = calloc(1, sizeof(*store));
-	pthread_rwlockattr_t writers_first;
 
 	if (store == NULL || sz_crypto_init(NULL) != 0) {
 		free(store);
@@ -20,12 +19,7 @@ struct sz_store *sz_store_make(void)
 	(void)pthread_mutex_init(&store->seal_lock, NULL);
 	(void)pthread_mutex_init(&store->begin_lock, NULL);
 	(void)pthread_mutex_init(&store->damage_lock, NULL);
-	/* Else a seal would wait for as long as there are writers. No thread takes it twice. */
-	(void)pthread_rwlockattr_init(&writers_first);
-	(void)pthread_rwlockattr_setkind_np(&writers_first,
-					    PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	(void)pthread_rwlock_init(&store->gate, &writers_first);
-	(void)pthread_rwlockattr_destroy(&writers_first);
+	sz_readers_init(&store->readers);
 	store->lock_fd = -1;
 	store->key = sz_secret_alloc(sizeof(*store->key));
 	if (store->key == NULL || sz_catalog_init(&store->catalog) != 0) {
@@ -40,10 +34,16 @@ struct sz_store *sz_store_make(void)
 
 int sz_devices_make(struct sz_store *store, uint32_t count)
 {
+	pthread_rwlockattr_t writers_first;
+
 	store->devices = calloc(count, sizeof(*store->devices));
 	if (store->devices == NULL)
 		return -ENOMEM;
 	store->device_count = count;
+	/* Else a writer would wait for as long as there are readers. No thread takes it twice. */
+	(void)pthread_rwlockattr_init(&writers_first);
+	(void)pthread_rwlockattr_setkind_np(&writers_first,
+					    PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	for (uint32_t i = 0; i < count; i++) {
 		struct sz_device *device = &store->devices[i];
 
@@ -52,8 +52,10 @@ int sz_devices_make(struct sz_store *store, uint32_t count)
 		device->folder = NO_DEVICE;
 		(void)pthread_mutex_init(&device->flush_lock, NULL);
 		(void)pthread_mutex_init(&device->log_lock, NULL);
-		(void)pthread_rwlock_init(&device->map_lock, NULL);
+		(void)pthread_cond_init(&device->band_idle, NULL);
+		(void)pthread_rwlock_init(&device->map_lock, &writers_first);
 	}
+	(void)pthread_rwlockattr_destroy(&writers_first);
 	return 0;
 }
 
@@ -81,13 +83,11 @@ void sz_device_reset_maps(struct sz_device *device)
 	free(device->deltas);
 	device->deltas = NULL;
 	device->delta_count = 0;
-	if (device->hot.sectors != NULL)
-		sz_wipe(device->hot.sectors, HOT_SECTORS * SECTOR);
-	free(device->hot.sectors);
-	device->hot = (struct hot){ 0 };
+	sz_hot_fini(&device->hot);
 	device->hot_ref = (struct sz_ref){ 0 };
 	sz_epoch_free(&device->live);
 	sz_epoch_free(&device->sealing);
+	sz_epoch_free(&device->next);
 }
 
 void sz_store_free(struct sz_store *store)
@@ -100,6 +100,7 @@ void sz_store_free(struct sz_store *store)
 		sz_device_reset_maps(device);
 		(void)pthread_mutex_destroy(&device->flush_lock);
 		(void)pthread_mutex_destroy(&device->log_lock);
+		(void)pthread_cond_destroy(&device->band_idle);
 		(void)pthread_rwlock_destroy(&device->map_lock);
 	}
 	free(store->devices);
@@ -122,14 +123,16 @@ void sz_store_free(struct sz_store *store)
 	(void)pthread_mutex_destroy(&store->seal_lock);
 	(void)pthread_mutex_destroy(&store->begin_lock);
 	(void)pthread_mutex_destroy(&store->damage_lock);
-	(void)pthread_rwlock_destroy(&store->gate);
+	sz_readers_fini(&store->readers);
 	free(store);
 }
 
 int sz_store_close(struct sz_store *store, struct sz_error *error)
 {
-	int result = writes_folders(store) ? sz_seal_run(store, SEAL_CHANGES, error) : 0;
+	int result = writes_folders(store) ? sz_seal_run(store, SEAL_LAST, error) : 0;
 
+	if (result == 0 && writes_folders(store))
+		sz_epoch_discard(store);
 	sz_store_free(store);
 	return result;
 }
@@ -168,6 +171,7 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 		.sealed_wall_ns = store->root.wall_time_ns,
 		.sealed_store_ns = store->root.store_time_ns,
 		.host_free_bytes = UINT64_MAX,
+		.seal_pause_ns = store->pause_ns,
 		.recovered = store->recovered,
 	};
 	memcpy(info_out->store_id, store->keys->store_id, sizeof(info_out->store_id));

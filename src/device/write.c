@@ -3,7 +3,8 @@
  *
  * Encrypted without a lock; then, under log_lock, it gets its sequence number, its entry in the log and
  * its place in the overlay, so that the three agree on the order. Small pieces are written to the
- * log under that lock too; large ones to reserved slots of a band before it.
+ * log under that lock too; large ones to reserved slots of a band before it. If the epoch has ended
+ * meanwhile, the piece is encrypted once more, for the log of the next one.
  *
  * A full disk fails the write, and nothing else. Any other error of a write is sticky.
  */
@@ -13,36 +14,6 @@
 
 /* Sectors that one entry of the log may take. */
 #define LOG_CHUNK 128U
-
-void sz_hot_write(struct sz_device *device, uint64_t sector, uint32_t count, const uint8_t *data)
-{
-	uint32_t first = sz_hot_index(device, sector);
-
-	memcpy(device->hot.sectors + first * SECTOR, data, count * SECTOR);
-	for (uint32_t bit = first; bit < first + count; bit++) {
-		device->hot.written[bit / 8] |= (uint8_t)(1U << (bit % 8));
-		device->hot.poison[bit / 8] &= (uint8_t) ~(1U << (bit % 8));
-	}
-}
-
-void sz_hot_trim(struct sz_device *device, uint64_t sector, uint64_t count)
-{
-	uint32_t first = sz_hot_index(device, sector);
-
-	memset(device->hot.sectors + first * SECTOR, 0, count * SECTOR);
-	for (uint32_t bit = first; bit < first + count; bit++) {
-		device->hot.written[bit / 8] &= (uint8_t) ~(1U << (bit % 8));
-		device->hot.poison[bit / 8] &= (uint8_t) ~(1U << (bit % 8));
-	}
-}
-
-void sz_hot_poison(struct sz_device *device, uint64_t sector)
-{
-	uint32_t bit = sz_hot_index(device, sector);
-
-	sz_hot_trim(device, sector, 1);
-	device->hot.poison[bit / 8] |= (uint8_t)(1U << (bit % 8));
-}
 
 /* What a failure of the host means for the device. */
 static int write_failed(struct sz_device *device, int error)
@@ -57,20 +28,26 @@ static int map_put(struct sz_device *device, const struct sz_extent *extent,
 		   const uint8_t *plaintext)
 {
 	struct epoch *epoch = device->live;
+	struct hot *hot;
 	WRITE_SCOPE(&device->map_lock);
 
 	if (!sz_sector_is_hot(device, extent->sector))
 		return sz_overlay_insert(&epoch->overlay, extent);
-	epoch->hot_changed = true;
+	hot = sz_hot_layer(epoch);
+	if (hot == NULL)
+		return -ENOMEM;
 	if (extent->state == SZ_OVERLAY_DATA)
-		sz_hot_write(device, extent->sector, (uint32_t)extent->count, plaintext);
+		sz_hot_write(hot, sz_hot_index(device, extent->sector), (uint32_t)extent->count,
+			     plaintext);
 	else
-		sz_hot_trim(device, extent->sector, extent->count);
+		sz_hot_trim(hot, sz_hot_index(device, extent->sector), (uint32_t)extent->count);
 	return 0;
 }
 
+/* Under log_lock. */
 static uint64_t sequence_take(struct sz_device *device)
 {
+	device->live->is_dirty = true;
 	return atomic_fetch_add(&device->store->sequence, 1);
 }
 
@@ -80,29 +57,59 @@ static int map_failed(struct sz_device *device, int result)
 	return result == 0 ? 0 : sz_device_fail(device, result);
 }
 
+/* The log that writes go to now, held; NULL: there is none, the device failed before it got one. */
+static struct source *log_hold(struct sz_device *device)
+{
+	READ_SCOPE(&device->map_lock);
+	struct source *log = device->live->log.source;
+
+	return log == NULL ? NULL : sz_source_hold(log);
+}
+
+/* *done_out is false if the epoch has ended since log was found. */
+static int log_put(struct sz_device *device, struct source *log, struct sz_extent *extent,
+		   const uint8_t *plaintext, const uint8_t *ciphertext, bool *done_out)
+{
+	MUTEX_SCOPE(&device->log_lock);
+	struct epoch *epoch = device->live;
+	int result;
+
+	*done_out = epoch->log.source == log;
+	if (!*done_out)
+		return 0;
+	extent->source = log->number;
+	result = sz_log_append_sectors(epoch, sequence_take(device), extent->sector,
+				       (uint32_t)extent->count, ciphertext, extent->nonce_tags,
+				       &extent->place);
+	if (result != 0)
+		return write_failed(device, result);
+	return map_failed(device, map_put(device, extent, plaintext));
+}
+
 static int write_to_log(struct sz_device *device, uint64_t sector, uint32_t count,
 			const uint8_t *plaintext, uint8_t *ciphertext)
 {
-	struct epoch *epoch = device->live;
 	uint8_t nonce_tags[LOG_CHUNK * SZ_NONCE_TAG_BYTES];
 	struct sz_extent extent = {
 		.sector = sector,
 		.count = count,
 		.state = SZ_OVERLAY_DATA,
-		.source = epoch->log.source->number,
 		.nonce_tags = nonce_tags,
 	};
-	int result = sz_sectors_seal(epoch->log.source->keys->sector, sector, count, plaintext,
-				     ciphertext, nonce_tags);
+	bool is_done = false;
+	int result = 0;
 
-	if (result != 0)
-		return result;
-	MUTEX_SCOPE(&device->log_lock);
-	result = sz_log_append_sectors(epoch, sequence_take(device), sector, count, ciphertext,
-				       nonce_tags, &extent.place);
-	if (result != 0)
-		return write_failed(device, result);
-	return map_failed(device, map_put(device, &extent, plaintext));
+	while (!is_done && result == 0) {
+		CLEANUP(sz_source_drop) struct source *log = log_hold(device);
+
+		if (log == NULL)
+			return -EIO;
+		result = sz_sectors_seal(log->keys->sector, sector, count, plaintext, ciphertext,
+					 nonce_tags);
+		if (result == 0)
+			result = log_put(device, log, &extent, plaintext, ciphertext, &is_done);
+	}
+	return result;
 }
 
 /* Under log_lock: entries for an extent that is in a band's slots now. */
@@ -127,18 +134,19 @@ static int band_put(struct sz_device *device, const struct sz_extent *extent)
 	return map_failed(device, map_put(device, extent, NULL));
 }
 
-static int write_to_band(struct sz_device *device, struct source *band, uint32_t slot,
-			 uint64_t sector, uint32_t count, const uint8_t *plaintext,
-			 uint8_t *ciphertext)
+/* *done_out is false if the epoch ended before: the slots stay unused. */
+static int write_to_band(struct sz_device *device, const struct slots *slots, uint64_t sector,
+			 uint32_t count, const uint8_t *plaintext, uint8_t *ciphertext,
+			 bool *done_out)
 {
-	struct epoch *epoch = device->live;
+	struct source *band = slots->band;
 	uint8_t nonce_tags[IO_SECTORS * SZ_NONCE_TAG_BYTES];
 	const struct sz_extent extent = {
 		.sector = sector,
 		.count = count,
 		.state = SZ_OVERLAY_DATA,
 		.source = band->number,
-		.place = 1 + (uint64_t)slot,
+		.place = 1 + (uint64_t)slots->first,
 		.nonce_tags = nonce_tags,
 	};
 	int result = sz_sectors_seal(band->keys->sector, sector, count, plaintext, ciphertext,
@@ -147,39 +155,48 @@ static int write_to_band(struct sz_device *device, struct source *band, uint32_t
 
 	if (result == 0)
 		result = sz_file_write(band->file, ciphertext, (size_t)count * SZ_SECTOR_BYTES,
-				       (1 + (uint64_t)slot) * SECTOR);
+				       (1 + (uint64_t)slots->first) * SECTOR);
 	MUTEX_SCOPE(&device->log_lock);
-	if (result == 0)
-		result = band_put(device, &extent);
-	else
+	*done_out = slots->epoch == device->live;
+	if (result != 0) { /* slots are written in part: not for a sealed file */
+		if (band->state == BAND_OPEN)
+			band->state = BAND_BROKEN;
 		result = write_failed(device, result);
-	released = sz_band_release(device, epoch, band);
+	} else if (*done_out) {
+		result = band_put(device, &extent);
+	}
+	released = sz_band_release(device, slots);
 	if (released != 0 && released != -ENOSPC && released != -EDQUOT && released != -ENOMEM)
 		return write_failed(device, released);
 	return result; /* a band that could not be finished for lack of space is copied later */
+}
+
+static int reserve(struct sz_device *device, uint64_t sector, uint32_t count, struct slots *slots)
+{
+	MUTEX_SCOPE(&device->log_lock);
+
+	if (device->live->log.source == NULL)
+		return -EIO;
+	return sz_band_reserve(device, sector, count, slots);
 }
 
 /* At most IO_SECTORS, in one band, hot or not as a whole. */
 static int write_piece(struct sz_device *device, uint64_t sector, uint32_t count,
 		       const uint8_t *plaintext, uint8_t *ciphertext)
 {
+	struct slots slots = { 0 };
+	bool is_done = false;
 	int result = 0;
 
-	if (count >= BAND_PIECE && !sz_sector_is_hot(device, sector)) {
-		struct source *band;
-		uint32_t slot = 0;
-
-		{
-			MUTEX_SCOPE(&device->log_lock);
-
-			result = sz_band_reserve(device, sector, count, &band, &slot);
-		}
-		if (result != 0)
-			return write_failed(device, result);
-		if (band != NULL)
-			return write_to_band(device, band, slot, sector, count, plaintext,
-					     ciphertext);
-	}
+	if (count >= BAND_PIECE && !sz_sector_is_hot(device, sector))
+		result = reserve(device, sector, count, &slots);
+	if (result != 0)
+		return write_failed(device, result);
+	if (slots.band != NULL)
+		result = write_to_band(device, &slots, sector, count, plaintext, ciphertext,
+				       &is_done);
+	if (is_done || result != 0)
+		return result;
 	for (uint32_t done = 0; done < count && result == 0;) {
 		uint32_t some = count - done < LOG_CHUNK ? count - done : LOG_CHUNK;
 
@@ -209,7 +226,6 @@ static int change_check(struct sz_device *device, uint64_t sector, uint64_t coun
 	return sz_device_check(device);
 }
 
-/* Under the gate. */
 static int begin(struct sz_store *store)
 {
 	int result = atomic_load(&store->has_begun) ? 0 : sz_epoch_begin(store);
@@ -236,7 +252,6 @@ static int write_pieces(struct sz_device *device, uint64_t sector, uint32_t coun
 			const uint8_t *plaintext)
 {
 	CLEANUP_FREE uint8_t *ciphertext = NULL;
-	READ_SCOPE(&device->store->gate);
 	int result = begin(device->store);
 
 	if (result == 0) {
@@ -275,6 +290,8 @@ static int trim_piece(struct sz_device *device, uint64_t sector, uint64_t count)
 	MUTEX_SCOPE(&device->log_lock);
 	int result;
 
+	if (device->live->log.source == NULL)
+		return -EIO;
 	entry.sequence = sequence_take(device);
 	result = sz_log_append(device->live, &entry);
 	if (result != 0)
@@ -285,7 +302,6 @@ static int trim_piece(struct sz_device *device, uint64_t sector, uint64_t count)
 int sz_device_trim(struct sz_device *device, uint64_t sector, uint64_t count)
 {
 	int result = change_check(device, sector, count);
-	READ_SCOPE(&device->store->gate);
 
 	if (result == 0 && count > 0)
 		result = begin(device->store);
@@ -301,14 +317,21 @@ int sz_device_trim(struct sz_device *device, uint64_t sector, uint64_t count)
 
 int sz_device_flush(struct sz_device *device)
 {
+	struct epoch *sealing;
+	struct epoch *live;
 	int result = sz_device_check(device);
-	READ_SCOPE(&device->store->gate);
 	MUTEX_SCOPE(&device->flush_lock);
 
 	if (device->store->read_only || result != 0)
 		return result;
+	{
+		READ_SCOPE(&device->map_lock);
+
+		sealing = device->sealing; /* it is not freed without flush_lock */
+		live = device->live;
+	}
 	/* What was acknowledged in this epoch stands on all of the one before. */
-	if (device->sealing != NULL)
-		result = sz_epoch_commit(device, device->sealing);
-	return result != 0 ? result : sz_epoch_commit(device, device->live);
+	if (sealing != NULL)
+		result = sz_epoch_commit(device, sealing);
+	return result != 0 ? result : sz_epoch_commit(device, live);
 }

@@ -321,6 +321,7 @@ struct sz_log_entry {
 	uint8_t salt[SZ_SALT_BYTES];     /* BAND_OPEN */
 	uint8_t digest[SZ_DIGEST_BYTES]; /* BAND_FINISHED */
 	uint64_t epoch;                  /* COMMIT */
+	bool is_last;                    /* COMMIT: the epoch has ended, the log with it */
 };
 #define SZ_RECORD_HEAD_BYTES  16U
 #define SZ_RECORD_SECTORS_MAX 143U /* sectors whose nonces and tags fit into one record */

@@ -178,6 +178,7 @@ int sz_log_entry_encode(const struct sz_log_entry *entry, uint8_t payload[SZ_PAG
 		memcpy(at + 16, entry->digest, SZ_DIGEST_BYTES);
 		break;
 	case SZ_LOG_COMMIT:
+		sz_put_le32(at + 4, entry->is_last ? 1 : 0);
 		sz_put_le64(at + 8, entry->sequence);
 		sz_put_le64(at + 16, entry->epoch);
 		break;
@@ -231,7 +232,7 @@ int sz_log_entry_decode(const uint8_t payload[SZ_PAGE_PAYLOAD], size_t *offset,
 	entry.type = (enum sz_log_type)type;
 	if (entry.type == SZ_LOG_SECTORS || entry.type == SZ_LOG_BAND_SECTORS)
 		result = run_decode(payload, *offset, &entry);
-	else if (sz_get_le32(at + 4) != 0)
+	else if (sz_get_le32(at + 4) > (entry.type == SZ_LOG_COMMIT ? 1 : 0))
 		result = -EUCLEAN;
 	if (result != 0 || sz_log_entry_bytes(&entry) > SZ_PAGE_PAYLOAD - *offset)
 		return -EUCLEAN;
@@ -256,6 +257,7 @@ int sz_log_entry_decode(const uint8_t payload[SZ_PAGE_PAYLOAD], size_t *offset,
 		memcpy(entry.digest, at + 16, SZ_DIGEST_BYTES);
 		break;
 	case SZ_LOG_COMMIT:
+		entry.is_last = sz_get_le32(at + 4) == 1;
 		entry.sequence = sz_get_le64(at + 8);
 		entry.epoch = sz_get_le64(at + 16);
 		break;

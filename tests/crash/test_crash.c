@@ -118,6 +118,63 @@ static void compaction_history(const struct shape *shape, uint64_t seed)
 	harness_fini(&harness);
 }
 
+static void leave_free(struct harness *harness, uint64_t bytes)
+{
+	for (uint32_t i = 0; i < harness->shape.devices; i++) {
+		uint64_t free_bytes;
+		uint64_t total;
+
+		OK(sz_backend_space(harness->disks[i], &free_bytes, &total));
+		sz_memory_limit(harness->disks[i], total - free_bytes + bytes);
+	}
+}
+
+/* A seal finds no space, sooner or later; what is written then, and the seal that takes it up, is cut. */
+static void failed_seal_history(const struct shape *shape, uint64_t seed)
+{
+	for (uint64_t free_bytes = 0; free_bytes < 400000; free_bytes += 1 + free_bytes * 2 / 3) {
+		struct harness harness;
+		struct cutter cutter;
+		int rc;
+
+		harness_init(&harness, shape, seed + free_bytes);
+		harness_open_clean(&harness);
+		for (unsigned int round = 0; round < 2; round++) {
+			for (uint32_t i = 0; i < shape->devices; i++) {
+				OK(harness_write(&harness, i, 256, 120));
+				OK(harness_write(&harness, i, 600 + 5 * round, 9));
+				OK(harness_write(&harness, i, 3 * round, 2));
+			}
+			if (round == 0)
+				OK(harness_seal(&harness));
+		}
+		OK(harness_flush(&harness, 0));
+		leave_free(&harness, free_bytes);
+		rc = harness_seal(&harness);
+		assert_true(rc == 0 || rc == -ENOSPC);
+		leave_free(&harness, UINT64_C(1) << 30);
+		cutter_begin(&cutter, &harness, seed, 6, true);
+		OK(harness_write(&harness, 1, 604, 9));
+		OK(harness_write(&harness, 0, 10, 2));
+		OK(harness_flush(&harness, 1));
+		OK(harness_write(&harness, 2, 700, 30));
+		OK(harness_seal(&harness));
+		OK(harness_write(&harness, 2, 710, 3));
+		OK(harness_flush(&harness, 2));
+		cutter_end(&cutter);
+		harness_check(&harness);
+		harness_check_names(&harness);
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
+}
+
+static void test_a_seal_that_failed_is_taken_up(void **state)
+{
+	(void)state;
+	repeat(failed_seal_history, &three, "failed seal");
+}
+
 static void test_every_change_of_a_compaction(void **state)
 {
 	(void)state;
@@ -278,6 +335,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_every_change_of_a_creation, cutter_report),
 		cmocka_unit_test_teardown(test_a_flush_of_one_device_alone, cutter_report),
 		cmocka_unit_test_teardown(test_every_change_of_a_seal, cutter_report),
+		cmocka_unit_test_teardown(test_a_seal_that_failed_is_taken_up, cutter_report),
 		cmocka_unit_test_teardown(test_every_change_of_a_compaction, cutter_report),
 		cmocka_unit_test_teardown(test_every_change_of_a_new_passphrase, cutter_report),
 		cmocka_unit_test_teardown(test_three_devices, cutter_report),

@@ -320,6 +320,17 @@ void model_newest(const struct model *model, uint32_t device, uint32_t *versions
 	}
 }
 
+/* Of a change that comes next, the first sectors are there already: how many differ for that. */
+static uint32_t begun(const struct replay *replay, const struct model_change *change)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = change->sector;
+	     i < change->sector + change->count && replay->observed[i] == change->version; i++)
+		count += differs(replay, i);
+	return count;
+}
+
 bool model_is_instant(const struct model *model, uint32_t *const *observed, size_t least,
 		      bool is_loud)
 {
@@ -334,6 +345,8 @@ bool model_is_instant(const struct model *model, uint32_t *const *observed, size
 
 		for (uint32_t j = 0; j < model->device_count; j++)
 			differing += replays[j].differing;
+		if (i < model->length)
+			differing -= begun(&replays[model->history[i].device], &model->history[i]);
 		if (i >= least && differing < fewest) {
 			fewest = differing;
 			nearest = i;

@@ -78,7 +78,8 @@ void model_newest(const struct model *model, uint32_t device, uint32_t *versions
 bool model_agrees(const struct model *model, uint32_t device, const uint32_t *observed,
 		  bool is_exact);
 /*
- * One point in time of all devices, no earlier than `least`? Only for a history without a collapse.
+ * One point in time of all devices, no earlier than `least`? It may be in the middle of a write: an epoch
+ * ends between two pieces of one. Only for a history without a collapse.
  * Prints only if it is_loud.
  */
 bool model_is_instant(const struct model *model, uint32_t *const *observed, size_t least,

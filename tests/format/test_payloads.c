@@ -413,6 +413,7 @@ static void test_log_entries_fill_a_record_and_come_back(void **state)
 		  .nonce_tags = nonce_tags },
 		{ .type = SZ_LOG_BAND_FINISHED, .sector = 12, .digest = { 3 } },
 		{ .type = SZ_LOG_COMMIT, .sequence = 8, .epoch = 4 },
+		{ .type = SZ_LOG_COMMIT, .sequence = 9, .epoch = 4, .is_last = true },
 	};
 	size_t offset = SZ_RECORD_HEAD_BYTES;
 	size_t end;
@@ -442,6 +443,7 @@ static void test_log_entries_fill_a_record_and_come_back(void **state)
 		assert_true(entry.sector == entries[i].sector);
 		assert_true(entry.count == entries[i].count);
 		assert_true(entry.epoch == entries[i].epoch);
+		assert_int_equal(entry.is_last, entries[i].is_last);
 		assert_int_equal(entry.place, entries[i].place);
 		assert_memory_equal(&entry.id, &entries[i].id, sizeof(entry.id));
 		assert_memory_equal(entry.salt, entries[i].salt, sizeof(entry.salt));
@@ -461,6 +463,9 @@ static void test_log_entries_fill_a_record_and_come_back(void **state)
 		offset = end; /* zeros are no entry */
 		assert_int_equal(sz_log_entry_decode(payload, &offset, &entry), -EUCLEAN);
 		offset = SZ_PAGE_PAYLOAD;
+		assert_int_equal(sz_log_entry_decode(payload, &offset, &entry), -EUCLEAN);
+		offset = end - sz_log_entry_bytes(&entries[6]);
+		payload[offset + 4] = 2; /* neither the last nor not the last */
 		assert_int_equal(sz_log_entry_decode(payload, &offset, &entry), -EUCLEAN);
 	}
 }

@@ -440,7 +440,7 @@ def make_band():
 
 
 def make_log():
-    """Three records: writes, a rewrite and a TRIM, a commit; and the same log as it might have
+    """Three records: writes, a rewrite and a TRIM, the last commit; and the same log as it might have
     gone on from record 1 otherwise."""
     ident = Identity("log", LOG, 18, count=DEVICE_SECTORS)
     body = (u64(18) + rnd("root 17", 32) + u64(17) + u64(1000) + u64(4242) + rnd("machine", 16) +
@@ -467,7 +467,8 @@ def make_log():
     page_1, tag_1 = record(log_key, 1, tag_0, [rewrite, trim], 1, "log")
     commit = u32(6) + u32(0) + u64(1005) + u64(18)
     finished = u32(5) + u32(0) + u64(5) + rnd("finished band", 32)
-    page_2, _ = record(log_key, 2, tag_1, [finished, commit], 0, "log")
+    last = u32(6) + u32(1) + u64(1005) + u64(18)
+    page_2, _ = record(log_key, 2, tag_1, [finished, last], 0, "log")
     files["log"] = (head + page_0 + b"".join(texts_a + texts_b) + page_1 + b"".join(texts_c) +
                     page_2)
     other_1, other_tag_1 = record(log_key, 1, tag_0, [commit], 0, "log fork")

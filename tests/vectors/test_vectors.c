@@ -465,6 +465,7 @@ struct log {
 	struct seen seen[16];
 	size_t seen_count;
 	uint64_t committed;
+	bool is_complete;
 };
 
 static void log_see(struct log *log, const struct sz_log_entry *entry, const uint8_t *sectors)
@@ -524,8 +525,10 @@ static void log_read(const char *name, const size_t *pages, size_t page_count, s
 			log->types[entry.type]++;
 			if (entry.type == SZ_LOG_SECTORS || entry.type == SZ_LOG_TRIM)
 				log_see(log, &entry, page + SZ_PAGE_BYTES);
-			if (entry.type == SZ_LOG_COMMIT)
+			if (entry.type == SZ_LOG_COMMIT) {
 				log->committed = entry.sequence;
+				log->is_complete = entry.is_last;
+			}
 		}
 		assert_memory_equal(again, payload, sizeof(payload));
 		log->records++;
@@ -571,6 +574,7 @@ static void test_a_log_of_three_records(void **state)
 	assert_int_equal(log.types[SZ_LOG_BAND_FINISHED], 1);
 	assert_int_equal(log.types[SZ_LOG_COMMIT], 1);
 	assert_true(log.committed == 1005);
+	assert_true(log.is_complete);
 }
 
 /* The newest of what the log says of a sector; NULL: nothing. */

@@ -132,7 +132,7 @@ static void leave_free(struct harness *harness, uint64_t bytes)
 /* A seal finds no space, sooner or later; what is written then, and the seal that takes it up, is cut. */
 static void failed_seal_history(const struct shape *shape, uint64_t seed)
 {
-	for (uint64_t free_bytes = 0; free_bytes < 400000; free_bytes += 1 + free_bytes * 2 / 3) {
+	for (uint64_t free_bytes = 0; free_bytes < 400000; free_bytes = 4096 + 2 * free_bytes) {
 		struct harness harness;
 		struct cutter cutter;
 		int rc;
@@ -153,7 +153,7 @@ static void failed_seal_history(const struct shape *shape, uint64_t seed)
 		rc = harness_seal(&harness);
 		assert_true(rc == 0 || rc == -ENOSPC);
 		leave_free(&harness, UINT64_C(1) << 30);
-		cutter_begin(&cutter, &harness, seed, 6, true);
+		cutter_begin(&cutter, &harness, seed, 12, free_bytes % 3 == 0);
 		OK(harness_write(&harness, 1, 604, 9));
 		OK(harness_write(&harness, 0, 10, 2));
 		OK(harness_flush(&harness, 1));

@@ -300,6 +300,10 @@ int sz_manifest_write(struct batch *batch, struct sz_device *device, struct devi
 		calloc((size_t)device->delta_count + 2, sizeof(*deltas));
 	struct sz_manifest manifest = {
 		.generation = device->sealing->number,
+		.sectors = device->sectors,
+		.band_sectors = device->store->band_sectors,
+		.device_count = device->store->device_count,
+		.parity = (uint8_t)device->store->parity,
 		.hot = seal->hot,
 		.shards = shards,
 		.deltas = deltas,

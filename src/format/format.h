@@ -241,6 +241,11 @@ struct sz_manifest_shard {
 struct sz_manifest {
 	uint8_t device_id[16];
 	uint64_t generation;
+	/* What roots say too, as it was then: a root can be made anew from manifests. */
+	uint64_t sectors;
+	uint32_t band_sectors;
+	uint32_t device_count;
+	uint8_t parity;
 	struct sz_ref hot; /* id all zeros: none */
 	uint32_t shard_count;
 	struct sz_manifest_shard *shards; /* by number */

@@ -58,6 +58,10 @@ int sz_runs_put(struct sz_bytes *bytes, const struct sz_run *runs, uint32_t coun
 /* -EUCLEAN or -ENOMEM. *runs_out is the caller's to free; NULL if there are none. */
 int sz_runs_get(struct sz_cursor *cursor, struct sz_run **runs_out, uint32_t *count_out) MUST_CHECK;
 
+/* Of a device and its store, as roots and manifests have them. */
+bool sz_sizes_are_possible(uint64_t sectors, uint32_t band_sectors, uint32_t device_count,
+			   uint8_t parity);
+
 /* The plaintexts of a key object's slot and directory, decoded; for the fuzzer. */
 #define SZ_SLOT_PAYLOAD_BYTES 408U
 int sz_slot_unpack(const uint8_t payload[SZ_SLOT_PAYLOAD_BYTES], uint32_t index,

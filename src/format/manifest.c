@@ -42,6 +42,14 @@ int sz_manifest_encode(const struct sz_manifest *manifest, struct sz_bytes *payl
 	if (result == 0)
 		result = sz_bytes_append_le(payload_out, manifest->generation, 8);
 	if (result == 0)
+		result = sz_bytes_append_le(payload_out, manifest->sectors, 8);
+	if (result == 0)
+		result = sz_bytes_append_le(payload_out, manifest->band_sectors, 4);
+	if (result == 0)
+		result = sz_bytes_append_le(payload_out, manifest->device_count, 4);
+	if (result == 0)
+		result = sz_bytes_append_le(payload_out, manifest->parity, 1);
+	if (result == 0)
 		result = sz_ref_put(payload_out, &manifest->hot);
 	if (result == 0)
 		result = sz_bytes_append_le(payload_out, manifest->shard_count, 4);
@@ -134,6 +142,13 @@ int sz_manifest_decode(const uint8_t *payload, size_t length, struct sz_manifest
 		return -EUCLEAN;
 	sz_cursor_copy(&cursor, manifest.device_id, sizeof(manifest.device_id));
 	manifest.generation = sz_cursor_le(&cursor, 8);
+	manifest.sectors = sz_cursor_le(&cursor, 8);
+	manifest.band_sectors = (uint32_t)sz_cursor_le(&cursor, 4);
+	manifest.device_count = (uint32_t)sz_cursor_le(&cursor, 4);
+	manifest.parity = (uint8_t)sz_cursor_le(&cursor, 1);
+	if (!sz_sizes_are_possible(manifest.sectors, manifest.band_sectors, manifest.device_count,
+				   manifest.parity))
+		return -EUCLEAN;
 	sz_ref_get(&cursor, &manifest.hot);
 	result = shards_get(&cursor, &manifest);
 	if (result == 0)

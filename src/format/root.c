@@ -17,6 +17,14 @@
 #define FEATURES_KNOWN    0ULL
 #define CODE_DIGEST_BYTES 10U
 
+bool sz_sizes_are_possible(uint64_t sectors, uint32_t band_sectors, uint32_t device_count,
+			   uint8_t parity)
+{
+	return sectors > 0 && sectors <= SECTORS_MAX && band_sectors >= BAND_SECTORS_MIN &&
+	       band_sectors <= BAND_SECTORS_MAX && (band_sectors & (band_sectors - 1)) == 0 &&
+	       device_count >= 1 && device_count <= SZ_FORMAT_DEVICES_MAX && parity <= PARITY_MAX;
+}
+
 static int device_put(struct sz_bytes *bytes, const struct sz_root_device *device)
 {
 	int result = sz_bytes_append(bytes, device->device_id, sizeof(device->device_id));
@@ -124,8 +132,9 @@ static int devices_get(struct sz_cursor *cursor, struct sz_root *root)
 		device->stored_bytes = sz_cursor_le(cursor, 8);
 		device->object_count = sz_cursor_le(cursor, 8);
 		sz_ref_get(cursor, &device->manifest);
-		if (device->state >= STATES || device->sectors == 0 ||
-		    device->sectors > SECTORS_MAX)
+		if (device->state >= STATES ||
+		    !sz_sizes_are_possible(device->sectors, root->band_sectors, count,
+					   root->parity))
 			return -EUCLEAN;
 	}
 	return 0;
@@ -183,9 +192,7 @@ int sz_root_decode(const uint8_t *payload, size_t length, struct sz_root *root_o
 	    (root.incompatible_features & ~FEATURES_KNOWN) != 0)
 		return -EPROTONOSUPPORT;
 	head_get(&cursor, &root);
-	if (root.band_sectors < BAND_SECTORS_MIN || root.band_sectors > BAND_SECTORS_MAX ||
-	    (root.band_sectors & (root.band_sectors - 1)) != 0 || root.parity > PARITY_MAX ||
-	    (root.flags & ~FLAGS_KNOWN) != 0)
+	if ((root.flags & ~FLAGS_KNOWN) != 0)
 		return -EUCLEAN;
 	result = devices_get(&cursor, &root);
 	if (result == 0)

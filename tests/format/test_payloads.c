@@ -229,6 +229,16 @@ static void test_root_codes(void **state)
 
 static void test_manifests_and_their_damage(void **state)
 {
+	static const struct sz_manifest impossible[] = {
+		{ .sectors = 0, .band_sectors = 256, .device_count = 1 },
+		{ .sectors = UINT64_MAX, .band_sectors = 256, .device_count = 1 },
+		{ .sectors = 1, .band_sectors = 128, .device_count = 1 },
+		{ .sectors = 1, .band_sectors = 300, .device_count = 1 },
+		{ .sectors = 1, .band_sectors = 32768, .device_count = 1 },
+		{ .sectors = 1, .band_sectors = 256, .device_count = 0 },
+		{ .sectors = 1, .band_sectors = 256, .device_count = 65 },
+		{ .sectors = 1, .band_sectors = 256, .device_count = 1, .parity = 4 },
+	};
 	struct sz_run runs[] = { { 0, 1 }, { 1, 1 }, { 500, 1000000 } };
 	struct sz_manifest_shard shards[] = { { .number = 0 }, { .number = 7 } };
 	struct sz_manifest_delta deltas[] = {
@@ -241,6 +251,10 @@ static void test_manifests_and_their_damage(void **state)
 		{ .generation = 2, .list_is_inline = true },
 	};
 	struct sz_manifest manifest = { .generation = 9,
+					.sectors = 1ULL << 40,
+					.band_sectors = 16384,
+					.device_count = 64,
+					.parity = 3,
 					.shard_count = 2,
 					.shards = shards,
 					.delta_count = 3,
@@ -259,6 +273,8 @@ static void test_manifests_and_their_damage(void **state)
 		assert_int_equal(sz_manifest_decode(payload.data, length, &decoded), -EUCLEAN);
 	assert_int_equal(sz_manifest_decode(payload.data, payload.length, &decoded), 0);
 	assert_int_equal(decoded.delta_count, 3);
+	assert_true(decoded.sectors == 1ULL << 40 && decoded.band_sectors == 16384);
+	assert_true(decoded.device_count == 64 && decoded.parity == 3);
 	assert_int_equal(decoded.deltas[0].run_count, 3);
 	assert_true(decoded.deltas[0].runs[2].sector == 500);
 	assert_true(decoded.deltas[0].runs[2].count == 1000000);
@@ -279,6 +295,18 @@ static void test_manifests_and_their_damage(void **state)
 	assert_int_equal(sz_manifest_encode(&manifest, &payload), 0);
 	assert_int_equal(sz_manifest_decode(payload.data, payload.length, &decoded), -EUCLEAN);
 	shards[0].number = 0;
+	for (size_t i = 0; i < ARRAY_LENGTH(impossible); i++) {
+		struct sz_manifest wrong = manifest;
+
+		wrong.sectors = impossible[i].sectors;
+		wrong.band_sectors = impossible[i].band_sectors;
+		wrong.device_count = impossible[i].device_count;
+		wrong.parity = impossible[i].parity;
+		payload.length = 0;
+		assert_int_equal(sz_manifest_encode(&wrong, &payload), 0);
+		assert_int_equal(sz_manifest_decode(payload.data, payload.length, &decoded),
+				 -EUCLEAN);
+	}
 	payload.length = 0;
 	runs[1].sector = 0; /* they overlap: the encoder's caller is wrong */
 	assert_int_equal(sz_manifest_encode(&manifest, &payload), -EINVAL);
@@ -288,14 +316,14 @@ static void test_a_manifest_with_absurd_counts_allocates_nothing(void **state)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
 	CLEANUP(sz_manifest_free) struct sz_manifest decoded = { 0 };
-	struct sz_manifest manifest = { 0 };
+	struct sz_manifest manifest = { .sectors = 1, .band_sectors = 256, .device_count = 1 };
 
 	(void)state;
 	assert_int_equal(sz_manifest_encode(&manifest, &payload), 0);
-	sz_put_le32(payload.data + 76, UINT32_MAX); /* the count of shards */
+	sz_put_le32(payload.data + 93, UINT32_MAX); /* the count of shards */
 	assert_int_equal(sz_manifest_decode(payload.data, payload.length, &decoded), -EUCLEAN);
-	sz_put_le32(payload.data + 76, 0);
-	sz_put_le32(payload.data + 80, UINT32_MAX); /* of deltas */
+	sz_put_le32(payload.data + 93, 0);
+	sz_put_le32(payload.data + 97, UINT32_MAX); /* of deltas */
 	assert_int_equal(sz_manifest_decode(payload.data, payload.length, &decoded), -EUCLEAN);
 }
 

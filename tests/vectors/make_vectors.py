@@ -546,7 +546,8 @@ def make_blobs():
     delta = values["delta"]
     delta_ref = bytes.fromhex(delta["id"] + delta["digest"])
     manifest_payload = (
-        u32(1) + DEVICE_ID + u64(18) + ref(hot_ident, "hot") + u32(1) + u32(0) +
+        u32(1) + DEVICE_ID + u64(18) + u64(DEVICE_SECTORS) + u32(256) + u32(6) + b"\x02" +
+        ref(hot_ident, "hot") + u32(1) + u32(0) +
         ref(shard_ident, "shard") + u32(2) +
         u64(18) + delta_ref + u64(68) + u64(len(files["delta"])) + b"\x01" + encoded +
         u64(12) + object_id(DELTA, DEVICE, 12, rnd("older delta", 8)) + rnd("older digest", 32) +

@@ -748,6 +748,8 @@ static void test_a_manifest(void **state)
 	assert_int_equal(again.length, payload.length);
 	assert_memory_equal(again.data, payload.data, payload.length);
 	assert_true(manifest.generation == 18 && manifest.shard_count == 1);
+	assert_true(manifest.band_sectors == 256 && manifest.device_count == 6);
+	assert_true(manifest.parity == 2 && manifest.sectors > 0);
 	assert_int_equal(manifest.delta_count, 2);
 	check_bytes("delta.digest", manifest.deltas[0].delta.digest, 32);
 	check_bytes("delta.id", manifest.deltas[0].delta.id.bytes, 16);

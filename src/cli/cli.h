@@ -67,6 +67,7 @@ struct options {
 	uint32_t devices;
 	enum sz_raid raid;
 	enum sz_kdf kdf;
+	bool recover; /* by the command, not by an option */
 	const char *generation;
 	const char *choose;
 	const char *passphrase_file;
@@ -145,6 +146,7 @@ int cmd_ls(struct invocation *);
 int cmd_mkdir(struct invocation *);
 int cmd_passphrase(struct invocation *);
 int cmd_put(struct invocation *);
+int cmd_recover(struct invocation *);
 int cmd_rm(struct invocation *);
 int cmd_scrub(struct invocation *);
 int cmd_seal(struct invocation *);

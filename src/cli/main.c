@@ -42,6 +42,8 @@ static const struct command commands[] = {
 	  cmd_generations, true },
 	{ "check-copy", "FOLDER", "tell what opening a copy would do, without opening it", 1, 1,
 	  ON_STORE | BIT(JSON), cmd_check_copy, false },
+	{ "recover", "STORE", "put a store together of which no root is left", 1, 1,
+	  ON_POOL | BIT(JSON) | BIT(YES), cmd_recover, false },
 	{ "info", "STORE", "show the store: sizes, generation, devices", 1, 1, READING | BIT(JSON),
 	  cmd_info, true },
 	{ "passphrase", "STORE", "change the passphrase", 1, 1,

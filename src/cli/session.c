@@ -71,6 +71,7 @@ static int store_find(struct invocation *invocation, struct sz_store_open *optio
 	options->folder_count = invocation->options.device_dir_count;
 	options->generation = invocation->options.generation;
 	options->choose = invocation->options.choose;
+	options->recover = invocation->options.recover;
 	return result != 0 ? result : passphrase_of_store(invocation, passphrase);
 }
 

@@ -35,10 +35,7 @@ struct choosing {
 	bool is_own;
 };
 
-static void say(char *text, const char *format, ...) PRINTF_LIKE(2, 3);
-
-/* Adds a sentence part: what is there stays in front. */
-static void say(char *text, const char *format, ...)
+void sz_choice_say(char text[SZ_OPENING_TEXT_BYTES], const char *format, ...)
 {
 	size_t length = strlen(text);
 	va_list arguments;
@@ -194,14 +191,15 @@ static void own_choose(struct choosing *choosing, const struct generation *head)
 	struct choice *choice = choosing->choice;
 
 	choice->generation = head;
-	say(choice->text, "generation %s: the newest", code_of(head).text);
+	sz_choice_say(choice->text, "generation %s: the newest", code_of(head).text);
 	for (size_t i = 0; i < history->lost_count; i++) {
 		if (history->lost[i].generation <= head->root.generation)
 			continue;
 		choice->is_writable = false;
 		choice->is_notable = true;
-		say(choice->aside, "a root of generation %llu, newer, is here and cannot be read",
-		    (unsigned long long)history->lost[i].generation);
+		sz_choice_say(choice->aside,
+			      "a root of generation %llu, newer, is here and cannot be read",
+			      (unsigned long long)history->lost[i].generation);
 	}
 }
 
@@ -210,8 +208,9 @@ static void newer_say(struct choice *choice, const struct generation *newer,
 		      enum sz_wholeness wholeness, const char *missing)
 {
 	choice->is_notable = true;
-	say(choice->aside, "generation %s, newer, %s: missing are %s", code_of(newer).text,
-	    wholeness == SZ_RECOVERABLE ? "can be repaired" : "is not all here", missing);
+	sz_choice_say(choice->aside, "generation %s, newer, %s: missing are %s",
+		      code_of(newer).text,
+		      wholeness == SZ_RECOVERABLE ? "can be repaired" : "is not all here", missing);
 }
 
 /* A copy: the newest that is complete, else the newest that is recoverable. */
@@ -243,12 +242,12 @@ static int copy_choose(struct choosing *choosing, const struct generation *head)
 		}
 	}
 	if (choice->generation == head) {
-		say(choice->text, "generation %s: the newest, all of it is here",
-		    code_of(head).text);
+		sz_choice_say(choice->text, "generation %s: the newest, all of it is here",
+			      code_of(head).text);
 	} else if (choice->generation != NULL) {
 		choice->is_notable = true;
-		say(choice->text, "generation %s: the newest of which all is here",
-		    code_of(choice->generation).text);
+		sz_choice_say(choice->text, "generation %s: the newest of which all is here",
+			      code_of(choice->generation).text);
 		if (recoverable != NULL) {
 			choice->is_writable = false;
 			newer_say(choice, recoverable, SZ_RECOVERABLE, recoverable_text);
@@ -256,8 +255,9 @@ static int copy_choose(struct choosing *choosing, const struct generation *head)
 	} else if (recoverable != NULL) {
 		choice->generation = recoverable;
 		choice->is_notable = true;
-		say(choice->text, "generation %s: the newest that can be repaired; missing are %s",
-		    code_of(recoverable).text, recoverable_text);
+		sz_choice_say(choice->text,
+			      "generation %s: the newest that can be repaired; missing are %s",
+			      code_of(recoverable).text, recoverable_text);
 	}
 	return 0;
 }
@@ -274,7 +274,8 @@ static void others_say(const struct choosing *choosing)
 		if (!head->is_head || leads_to(history, head, choice->generation) ||
 		    leads_to(history, choice->generation, head))
 			continue;
-		say(choice->aside, "generation %s, of another history", code_of(head).text);
+		sz_choice_say(choice->aside, "generation %s, of another history",
+			      code_of(head).text);
 	}
 }
 
@@ -288,7 +289,7 @@ static void consent_check(const struct choosing *choosing)
 	if (choosing->head_count > 1) {
 		choice->is_writable = false;
 		choice->is_notable = true;
-		say(choice->text, "one of %zu histories", choosing->head_count);
+		sz_choice_say(choice->text, "one of %zu histories", choosing->head_count);
 	}
 	if (!descends_from_last(store, choice->generation)) {
 		bool is_older = memcmp(choice->generation->root.lineage, store->seen.last.lineage,
@@ -297,10 +298,10 @@ static void consent_check(const struct choosing *choosing)
 
 		choice->is_writable = false;
 		choice->is_notable = true;
-		say(choice->text,
-		    is_older ? "it is older than %s, which was seen here last"
-			     : "it does not descend from %s, which was seen here last",
-		    code_of_last(&store->seen).text);
+		sz_choice_say(choice->text,
+			      is_older ? "it is older than %s, which was seen here last"
+				       : "it does not descend from %s, which was seen here last",
+			      code_of_last(&store->seen).text);
 	}
 }
 
@@ -353,7 +354,7 @@ static int told_choose(struct choosing *choosing, const char *text, struct sz_er
 	if (result != 0)
 		return result;
 	choice->is_writable = true;
-	say(choice->text, "generation %s: as told", code_of(choice->generation).text);
+	sz_choice_say(choice->text, "generation %s: as told", code_of(choice->generation).text);
 	others_say(choosing);
 	return 0;
 }
@@ -381,8 +382,11 @@ static int lost_check(const struct history *history, struct sz_error *error)
 				       (unsigned long long)lost->generation,
 				       strerror(-lost->error));
 	}
-	if (history->count > 0)
-		return 0;
+	return 0;
+}
+
+static int nothing_left(const struct history *history, struct sz_error *error)
+{
 	return sz_fail(error, -EBADMSG,
 		       "%s: copy one device's folder anew from a host; without any, 'szpool "
 		       "recover' rebuilds one from what is left",
@@ -398,9 +402,13 @@ int sz_choose(struct sz_store *store, const struct sz_store_open *options, struc
 	if (result != 0)
 		return sz_fail(error, result, "no memory");
 	result = lost_check(&store->history, error);
+	store->choice = (struct choice){ 0 };
+	if (result == 0 && options->recover)
+		return sz_recover(store, error);
+	if (result == 0 && store->history.count == 0)
+		result = nothing_left(&store->history, error);
 	if (result != 0)
 		return result;
-	store->choice = (struct choice){ 0 };
 	choosing.is_own = !options->is_copy && (store->path == NULL || store->is_own);
 	sz_seen_load(store);
 	store->choice.is_asked = options->generation != NULL;
@@ -417,6 +425,8 @@ int sz_choice_check(const struct sz_store *store, struct sz_error *error)
 
 	if (choice->is_writable)
 		return 0;
+	if (choice->is_rebuilt)
+		return sz_fail(error, -EBADMSG, "%s: that is too much to go on from", choice->text);
 	return sz_fail(
 		error, -ESTALE,
 		"%s%s%s. '--choose CODE' goes on from one, and sets the rest aside; '--generation CODE' reads one",

@@ -270,34 +270,76 @@ static bool has_foreign_logs(struct sz_store *store)
 	return false;
 }
 
+/* Ids of all that is in live/. */
+static int live_ids(struct sz_store *store, struct sz_bytes *found)
+{
+	const struct catalog *catalog = &store->catalog;
+	MUTEX_SCOPE(&store->catalog.lock);
+
+	for (size_t i = 0; i < catalog->bucket_count; i++)
+		for (const struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
+		     entry = entry->next)
+			for (const struct location *at = entry->locations; at != NULL;
+			     at = at->next)
+				if (at->part == SZ_LIVE &&
+				    sz_bytes_append(found, &entry->id, sizeof(entry->id)) != 0)
+					return -ENOMEM;
+	return 0;
+}
+
+/* All that any generation refers to. -EBADMSG: that is not known. */
+static int all_refs(struct sz_store *store, struct id_set *refs)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < store->history.count && result == 0; i++)
+		result = sz_generation_refs(store, store->history.at[i], NULL, refs);
+	return result;
+}
+
+static bool is_sealed_somewhere(const struct location *locations)
+{
+	for (const struct location *at = locations; at != NULL; at = at->next)
+		if (at->part == SZ_SEALED)
+			return true;
+	return false;
+}
+
+/*
+ * One file of live/: what a generation refers to, and is nowhere else, is moved to where it belongs (a copier
+ * may have come by before it was, and taken the root later). The rest goes.
+ */
+static void live_settle(struct sz_store *store, const struct id_set *refs, const struct sz_id *id)
+{
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+	bool is_needed = sz_id_set_has(refs, id) && !is_sealed_somewhere(locations);
+	char name[SZ_OBJECT_NAME_BYTES];
+
+	sz_name_encode(store->keys, id, name);
+	for (const struct location *at = locations; at != NULL; at = at->next) {
+		struct sz_backend *backend = store->folders[at->folder].backend;
+
+		if (at->part != SZ_LIVE)
+			continue;
+		if (!is_needed) {
+			if (sz_backend_remove(backend, SZ_LIVE, at->name) == 0)
+				sz_catalog_drop(store, id, at->folder, SZ_LIVE);
+		} else if (sz_backend_rename(backend, at->name, name) == 0) {
+			sz_catalog_drop(store, id, at->folder, SZ_LIVE);
+			(void)!sz_catalog_add(store, id, at->folder, SZ_SEALED, at->size_bytes);
+			(void)!sz_backend_sync_folder(backend, SZ_SEALED);
+		}
+	}
+}
+
 void sz_collect_live(struct sz_store *store)
 {
 	CLEANUP_BYTES struct sz_bytes found = { 0 };
+	CLEANUP(sz_id_set_free) struct id_set refs = { 0 };
 
-	if (store->has_foreign || has_foreign_logs(store))
+	if (store->has_foreign || has_foreign_logs(store) || live_ids(store, &found) != 0 ||
+	    found.length == 0 || all_refs(store, &refs) != 0)
 		return;
-	{
-		const struct catalog *catalog = &store->catalog;
-		MUTEX_SCOPE(&store->catalog.lock);
-
-		for (size_t i = 0; i < catalog->bucket_count; i++)
-			for (const struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
-			     entry = entry->next)
-				for (const struct location *at = entry->locations; at != NULL;
-				     at = at->next)
-					if (at->part == SZ_LIVE &&
-					    sz_bytes_append(&found, &entry->id,
-							    sizeof(entry->id)) != 0)
-						return;
-	}
-	for (size_t i = 0; i < found.length / sizeof(struct sz_id); i++) {
-		const struct sz_id *id = (const struct sz_id *)(const void *)found.data + i;
-		CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
-
-		for (const struct location *at = locations; at != NULL; at = at->next)
-			if (at->part == SZ_LIVE &&
-			    sz_backend_remove(store->folders[at->folder].backend, SZ_LIVE,
-					      at->name) == 0)
-				sz_catalog_drop(store, id, at->folder, SZ_LIVE);
-	}
+	for (size_t i = 0; i < found.length / sizeof(struct sz_id); i++)
+		live_settle(store, &refs, (const struct sz_id *)(const void *)found.data + i);
 }

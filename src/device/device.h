@@ -50,6 +50,7 @@ struct sz_store_open {
 	const char *generation;
 	/* NULL, or one to go on from, although it is not the newest or the only one: the user's word. */
 	const char *choose;
+	bool recover; /* no root is left: the best generation is put together without one */
 	const char *state_folder; /* where is noted what was seen of stores; NULL: nowhere */
 	bool is_copy;             /* taken for a copy, whatever speaks against it */
 };

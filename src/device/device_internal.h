@@ -395,6 +395,7 @@ struct seen {
 struct choice {
 	const struct generation *generation; /* while the store is being opened */
 	bool is_asked;                       /* for this generation, as it was sealed */
+	bool is_rebuilt;                     /* without a root; see recover.c */
 	bool is_told;                        /* the user said to go on from it */
 	bool is_writable;                    /* without further consent */
 	size_t histories;                    /* heads that could be gone on from */
@@ -768,11 +769,16 @@ void sz_seen_set_aside(struct seen *seen, const struct generation *generation);
 /* choose.c: store->choice. -EBADMSG: no generation can be opened; -ENOENT: there is no such one. */
 int sz_choose(struct sz_store *store, const struct sz_store_open *options,
 	      struct sz_error *error) MUST_CHECK;
+/* Adds to what is said: "what was there; what comes". */
+void sz_choice_say(char text[SZ_OPENING_TEXT_BYTES], const char *format, ...) PRINTF_LIKE(2, 3);
 /* -ESTALE: it is not written to without consent. */
 int sz_choice_check(const struct sz_store *store, struct sz_error *error) MUST_CHECK;
 int sz_choice_take(struct sz_store *store) MUST_CHECK; /* its root is the store's */
 /* The store is open: what was chosen has been seen. */
 void sz_choice_note(struct sz_store *store);
+
+/* recover.c: store->choice is a generation without a root. -EINVAL: there are roots. */
+int sz_recover(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 
 /* survey.c: what generations refer to, and whether it is there */
 struct id_set { /* all zeros: empty */
@@ -810,6 +816,13 @@ uint64_t sz_time_now(const struct sz_store *store);
 /* replay.c */
 /* Makes the live files of an earlier opening the sealing epoch. *found_out: there was something. */
 int sz_replay(struct sz_store *store, bool *found_out, struct sz_error *error) MUST_CHECK;
+
+/*
+ * The digest of the root that logs of the generation's live epochs stand on, as they say it; zeros if there
+ * are no such logs.
+ */
+int sz_replay_base(struct sz_store *store, uint64_t generation,
+		   uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
 
 /* seal.c */
 enum seal_mode {

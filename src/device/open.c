@@ -155,6 +155,8 @@ static int live_recover(struct sz_store *store, struct sz_error *error)
 	sz_root_complete(store);
 	if (found)
 		result = sz_seal_run(store, SEAL_CHANGES, error);
+	else if (store->choice.is_rebuilt)
+		result = sz_seal_run(store, SEAL_ALWAYS, error);
 	if (result == 0) {
 		sz_collect_live(store);
 		sz_key_objects_collect(store);
@@ -357,6 +359,7 @@ int sz_store_check(const struct sz_store_open *options, const struct sz_passphra
 	reading.read_only = true;
 	reading.generation = NULL;
 	reading.choose = NULL;
+	reading.recover = false;
 	result = store_in_folders(&reading, passphrase, &store, error);
 	if (result == 0)
 		result = open_choose(store, &reading, passphrase, error);

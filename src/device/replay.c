@@ -102,6 +102,27 @@ static int log_load(struct sz_store *store, const struct sz_id *id, struct live_
 	return 0;
 }
 
+int sz_replay_base(struct sz_store *store, uint64_t generation, uint8_t digest_out[SZ_DIGEST_BYTES])
+{
+	CLEANUP_FREE struct sz_id *ids = NULL;
+	size_t count = 0;
+	int result = sz_catalog_ids(store, SZ_KIND_LOG, &ids, &count);
+
+	memset(digest_out, 0, SZ_DIGEST_BYTES);
+	for (size_t i = 0; i < count && result == 0; i++) {
+		CLEANUP(sz_live_log_free) struct live_log log = { 0 };
+
+		result = log_load(store, &ids[i], &log);
+		if (result == 0 && log.head.base_generation == generation) {
+			memcpy(digest_out, log.head.base, SZ_DIGEST_BYTES);
+			return 0;
+		}
+		if (result == -EBADMSG)
+			result = 0;
+	}
+	return result;
+}
+
 /*
  * Takes a log up if it is of the opening that is looked for. The first one with a record says which that
  * is: what was only prepared, by this opening or by one before, says nothing.

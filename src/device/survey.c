@@ -19,13 +19,6 @@
 #define SLOTS_AT_FIRST   1024U
 #define BUCKETS_AT_FIRST 256U
 
-static const struct sz_id no_id;
-
-static bool id_is_none(const struct sz_id *id)
-{
-	return memcmp(id, &no_id, sizeof(no_id)) == 0;
-}
-
 static size_t id_hash(const struct sz_id *id)
 {
 	return (size_t)(sz_get_le64(id->bytes) ^ sz_get_le64(id->bytes + 8));
@@ -36,7 +29,7 @@ static struct sz_id *slot_find(const struct id_set *set, const struct sz_id *id)
 {
 	size_t at = id_hash(id) & (set->capacity - 1);
 
-	while (!id_is_none(&set->slots[at]) && memcmp(&set->slots[at], id, sizeof(*id)) != 0)
+	while (!sz_id_is_none(&set->slots[at]) && memcmp(&set->slots[at], id, sizeof(*id)) != 0)
 		at = (at + 1) & (set->capacity - 1);
 	return &set->slots[at];
 }
@@ -50,7 +43,7 @@ static int set_grow(struct id_set *set)
 	if (grown.slots == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < set->capacity; i++)
-		if (!id_is_none(&set->slots[i]))
+		if (!sz_id_is_none(&set->slots[i]))
 			*slot_find(&grown, &set->slots[i]) = set->slots[i];
 	free(set->slots);
 	*set = grown;
@@ -64,7 +57,7 @@ int sz_id_set_add(struct id_set *set, const struct sz_id *id)
 	if (4 * (set->count + 1) > 3 * set->capacity && set_grow(set) != 0)
 		return -ENOMEM;
 	slot = slot_find(set, id);
-	if (id_is_none(slot)) {
+	if (sz_id_is_none(slot)) {
 		*slot = *id;
 		set->count++;
 	}
@@ -73,7 +66,7 @@ int sz_id_set_add(struct id_set *set, const struct sz_id *id)
 
 bool sz_id_set_has(const struct id_set *set, const struct sz_id *id)
 {
-	return set->count > 0 && !id_is_none(slot_find(set, id));
+	return set->count > 0 && !sz_id_is_none(slot_find(set, id));
 }
 
 void sz_id_set_free(struct id_set *set)
@@ -123,7 +116,7 @@ static bool is_known(const struct referring *referring, const struct sz_id *id)
 
 static int refer(const struct referring *referring, const struct sz_id *id)
 {
-	return id_is_none(id) ? 0 : sz_id_set_add(referring->set, id);
+	return sz_id_is_none(id) ? 0 : sz_id_set_add(referring->set, id);
 }
 
 /* A page comes into the set after what it refers to: a set in which it is has that too. */
@@ -145,7 +138,7 @@ static int manifest_refs(const struct referring *referring, const struct sz_ref 
 	CLEANUP(sz_manifest_free) struct sz_manifest manifest = { 0 };
 	int result;
 
-	if (id_is_none(&ref->id) || is_known(referring, &ref->id))
+	if (sz_id_is_none(&ref->id) || is_known(referring, &ref->id))
 		return 0;
 	result = manifest_read(referring->store, ref, &manifest);
 	if (result == 0)
@@ -377,7 +370,7 @@ static int look_at_device(struct surveying *surveying)
 		surveying->missing_pages++;
 		return hurt_device(surveying);
 	}
-	if (result == 0 && !id_is_none(&manifest.hot.id) &&
+	if (result == 0 && !sz_id_is_none(&manifest.hot.id) &&
 	    !sz_catalog_has(surveying->store, &manifest.hot.id, 0)) {
 		surveying->missing_images++; /* ZFS does not take a device without labels */
 		result = hurt_device(surveying);

@@ -114,6 +114,21 @@ fails "check-copy of a cut one" 6 "not all of the newest generation is there" sh
 then_ok "it names what is missing" grep -qE "set aside: generation $theirs, newer, .*missing" check
 ok "the older one is read" holds copy one
 then_ok "and it is told" grep -qF "set aside: generation $theirs" err
-find copy -mindepth 2 -type f -size -13k -size +3k -delete
-fails "a copy without any root" 6 "no root is left" run ls copy
+
+# No root is left: what is in all folders alike is roots and key objects.
+rm -rf state copy && cp -r right copy
+find copy -mindepth 2 -maxdepth 2 -type f ! -size 16384c -printf '%f\n' | sort | uniq -c | awk '$1 == 6 { print $2 }' >roots
+while read -r name; do rm copy/*/"$name"; done <roots
+ok "roots are lost" test -s roots
+fails "a copy without any root" 6 "no root is left" untouched copy run ls copy
+ok "recover" untouched copy run recover copy
+then_ok "shows the pool" grep -q '^ state: ONLINE$' out
+then_ok "and what to do" grep -q "'szpool recover --yes copy'" err
+ok "recover --yes" run recover --yes copy
+ok "all is there" holds copy right
+ok "scrub" run scrub copy
+then_ok "finds nothing to repair" grep -q 'scrub repaired 0B in .* with 0 errors' out
+ok "generations says so" run generations copy
+then_ok "for ever" grep -q ' complete, recovered$' out
+fails "a second time" 1 "there is nothing to recover" run recover copy
 done_testing

@@ -649,6 +649,45 @@ static void test_objects_in_other_folders(void **state)
 	line_fini(&line);
 }
 
+/*
+ * A copy that took live/ while a seal was under way, and the root later: what the generation refers to is in
+ * live/ alone. It is not taken for what an epoch has left behind.
+ */
+static void test_objects_in_live_alone(void **state)
+{
+	struct line line;
+	struct objects objects;
+	unsigned int moved = 0;
+
+	(void)state;
+	line_init(&line);
+	objects_list(&line.at[2], &objects);
+	for (size_t i = 0; i < objects.count; i++) {
+		CLEANUP_BYTES struct sz_bytes content = { 0 };
+		const struct object *object = &objects.list[i];
+
+		if ((object->kind != SZ_KIND_BAND && object->kind != SZ_KIND_DELTA &&
+		     object->kind != SZ_KIND_HOT) ||
+		    object->part != SZ_SEALED)
+			continue;
+		object_read(&line.at[2], object, &content);
+		object_put(&line.at[2], object->disk, SZ_LIVE, object->name, &content);
+		object_remove(&line.at[2], object);
+		moved++;
+	}
+	objects_free(&objects);
+	assert_true(moved > 2 * DEVICES);
+	writes(&line.at[2], &copy, 3);
+	writes(&line.at[2], &plain, 3);
+	generation_add(&line.at[2], &plain, 4);
+	open_as(&line.at[2], &plain);
+	check_value(&line.at[2], 4);
+	assert_int_equal(value_at(&line.at[2], 0, PIECES + PIECE, PIECE), 1);
+	assert_int_equal(harness_damage(&line.at[2], true), 0);
+	OK(sz_store_close(TAKE(line.at[2].store), &line.at[2].error));
+	line_fini(&line);
+}
+
 static void test_roots_in_two_folders(void **state)
 {
 	struct line line;
@@ -965,6 +1004,152 @@ static void test_a_damaged_note(void **state)
 	user_fini(&user);
 }
 
+static const struct sz_store_open recovering = { .recover = true };
+
+/* Roots are lost, all of them. */
+static void lose_roots(struct harness *harness)
+{
+	assert_true(lose(harness, SZ_KIND_ROOT, 0, ALL) > 0);
+	refuses(harness, &plain, -EBADMSG, "szpool recover");
+	refuses(harness, &copy, -EBADMSG, "szpool recover");
+}
+
+static bool is_recovered(struct harness *harness)
+{
+	struct sz_check check;
+	bool recovered;
+
+	OK(sz_store_generations(harness->store, &check, &harness->error));
+	assert_true(check.count > 0 && check.generations[0].is_chosen);
+	recovered = check.generations[0].is_recovered;
+	sz_check_free(&check);
+	return recovered;
+}
+
+static void test_recovered_without_a_root(void **state)
+{
+	struct line line;
+
+	(void)state;
+	line_init(&line);
+	refuses(&line.at[2], &recovering, -EINVAL, "roots are left");
+	lose_roots(&line.at[2]);
+	assert_int_equal(reads(&line.at[2], &recovering, 3, true, "without a root"), 4);
+	writes(&line.at[2], &recovering, 3);
+	/* From then on it is a store as any, that says what happened to it. */
+	refuses(&line.at[2], &recovering, -EINVAL, "roots are left");
+	(void)reads(&line.at[2], &plain, 3, false, NULL);
+	generation_add(&line.at[2], &copy, 5);
+	open_as(&line.at[2], &plain);
+	check_value(&line.at[2], 5);
+	assert_true(is_recovered(&line.at[2]));
+	OK(sz_store_close(TAKE(line.at[2].store), &line.at[2].error));
+	line_fini(&line);
+}
+
+/* What was flushed is there, although the root that it stood on is not. */
+static void test_recovered_with_live_files(void **state)
+{
+	struct line line;
+	struct harness before;
+
+	(void)state;
+	line_init(&line);
+	harness_fork_now(&line.at[2], &before);
+	open_as(&line.at[2], &plain);
+	put_value(&line.at[2], 4);
+	flush_all(&line.at[2]);
+	sz_store_abandon(TAKE(line.at[2].store));
+	lose_roots(&line.at[2]);
+	(void)reads(&line.at[2], &recovering, 4, true, NULL);
+	writes(&line.at[2], &recovering, 4);
+	writes(&line.at[2], &plain, 4);
+	/* The root that was lost comes back: it leads to what was made of it. */
+	merge(&before, &line.at[2], ALL);
+	writes(&line.at[2], &plain, 4);
+	harness_fini(&before);
+	line_fini(&line);
+}
+
+/* The machine died while a generation was sealed, and then the roots were lost, too. */
+static void test_recovered_from_an_unfinished_seal(void **state)
+{
+	struct line line;
+	struct harness counting;
+	uint64_t changes;
+
+	(void)state;
+	line_init(&line);
+	harness_fork_now(&line.at[2], &counting);
+	open_as(&counting, &plain);
+	put_value(&counting, 4);
+	flush_all(&counting);
+	changes = seal_counted(&counting, &(struct sz_fault_plan){ .mask = SZ_OP_CHANGES });
+	harness_fini(&counting);
+	for (uint64_t k = 1; k <= changes; k += 7) {
+		struct harness harness;
+		struct harness after;
+		struct cut cut = { &harness, &after };
+		struct sz_fault_plan plan = {
+			.mask = SZ_OP_CHANGES, .fail_at = k, .at = cut_now, .at_context = &cut
+		};
+
+		harness_fork_now(&line.at[2], &harness);
+		open_as(&harness, &plain);
+		put_value(&harness, 4);
+		flush_all(&harness);
+		(void)seal_counted(&harness, &plan);
+		lose_roots(&after);
+		writes(&after, &recovering, 4);
+		writes(&after, &plain, 4);
+		harness_fini(&after);
+		harness_fini(&harness);
+	}
+	line_fini(&line);
+}
+
+static void test_recovered_from_what_is_left(void **state)
+{
+	struct line line;
+
+	(void)state;
+	for (unsigned int lost = 1; lost < 8; lost = lost << 1 | 1) {
+		line_init(&line);
+		lose_roots(&line.at[2]);
+		for (uint32_t i = 0; i < DEVICES; i++) {
+			if ((lost >> i & 1) == 0)
+				continue;
+			sz_backend_close(line.at[2].disks[i]);
+			OK(sz_memory_open("empty", &line.at[2].disks[i]));
+		}
+		if (lost == 7) {
+			refuses(&line.at[2], &recovering, -EBADMSG, "too much");
+		} else {
+			open_as(&line.at[2], &recovering);
+			check_value_but(&line.at[2], 3, lost);
+			OK(sz_store_close(TAKE(line.at[2].store), &line.at[2].error));
+			open_as(&line.at[2], &plain);
+			check_value_but(&line.at[2], 3, lost);
+			OK(sz_store_close(TAKE(line.at[2].store), &line.at[2].error));
+		}
+		line_fini(&line);
+	}
+}
+
+/* Nothing of the newest generation but its roots would do: an older one is put together. */
+static void test_recovered_an_older_one(void **state)
+{
+	struct line line;
+
+	(void)state;
+	half_copied(&line, 7, 0);
+	lose_roots(&line.at[2]);
+	assert_int_equal(reads(&line.at[2], &recovering, 2, true, "generation 3"), 3);
+	writes(&line.at[2], &recovering, 2);
+	writes(&line.at[2], &plain, 2);
+	line_fini(&line);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -981,6 +1166,7 @@ int main(void)
 		cmocka_unit_test(test_half_copied_beyond_repair),
 		cmocka_unit_test(test_mixed_generations),
 		cmocka_unit_test(test_objects_in_other_folders),
+		cmocka_unit_test(test_objects_in_live_alone),
 		cmocka_unit_test(test_roots_in_two_folders),
 		cmocka_unit_test(test_newest_root_damaged),
 		cmocka_unit_test(test_a_folder_returns),
@@ -992,6 +1178,11 @@ int main(void)
 		cmocka_unit_test(test_a_generation_without_its_live_files),
 		cmocka_unit_test(test_no_such_generation),
 		cmocka_unit_test(test_a_damaged_note),
+		cmocka_unit_test(test_recovered_without_a_root),
+		cmocka_unit_test(test_recovered_with_live_files),
+		cmocka_unit_test(test_recovered_from_an_unfinished_seal),
+		cmocka_unit_test(test_recovered_from_what_is_left),
+		cmocka_unit_test(test_recovered_an_older_one),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

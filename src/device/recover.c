@@ -230,8 +230,7 @@ static bool is_settled(struct sz_store *store, const struct generation *generati
 	if (sz_generation_refs(store, generation, NULL, &refs) != 0)
 		return false;
 	for (size_t i = 0; i < refs.capacity; i++)
-		if (!sz_id_is_none(&refs.slots[i]) &&
-		    !is_sealed(store, &refs.slots[i]))
+		if (!sz_id_is_none(&refs.slots[i]) && !is_sealed(store, &refs.slots[i]))
 			return false;
 	return true;
 }

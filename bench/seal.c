@@ -47,6 +47,11 @@ struct spans {
 	size_t count;
 };
 
+struct seals {
+	struct spans spans;
+	double *pauses_ms; /* of each, as the store has measured it */
+};
+
 struct writer {
 	struct load *load;
 	uint64_t number;
@@ -112,20 +117,23 @@ static void *writer_run(void *context)
 }
 
 /* Seals on time, or one after the other if they take longer than that. */
-static void seals_run(const struct options *options, struct load *load, struct spans *seals)
+static void seals_run(const struct options *options, struct load *load, struct seals *seals)
 {
 	uint64_t begin_ns = sz_clock_ns();
 
 	while (bench_seconds_since(begin_ns) < (double)options->seconds) {
 		uint64_t start_ns = sz_clock_ns();
 		struct sz_error error = { 0 };
+		struct sz_store_info info;
 		uint64_t wait_ns = options->seal_ms * 1000000;
 		uint64_t took_ns;
 
 		if (seals != NULL) {
 			if (sz_store_seal(load->store, &error) != 0)
 				bench_die("seal: %s", error.text);
-			span_add(seals, SEALS_MAX, start_ns);
+			span_add(&seals->spans, SEALS_MAX, start_ns);
+			sz_store_info(load->store, &info);
+			seals->pauses_ms[seals->spans.count - 1] = (double)info.seal_pause_ns / 1e6;
 		}
 		took_ns = sz_clock_ns() - start_ns;
 		if (took_ns < wait_ns) {
@@ -206,25 +214,28 @@ static double longest_ms(const struct options *options, const struct load *load,
 }
 
 static void report_seals(const struct options *options, const struct load *load,
-			 const struct spans *seals)
+			 const struct seals *seals)
 {
-	CLEANUP_FREE double *lengths = calloc(seals->count + 1, sizeof(*lengths));
-	CLEANUP_FREE double *waits = calloc(seals->count + 1, sizeof(*waits));
+	size_t count = seals->spans.count;
+	CLEANUP_FREE double *lengths = calloc(count + 1, sizeof(*lengths));
+	CLEANUP_FREE double *waits = calloc(count + 1, sizeof(*waits));
 
 	if (lengths == NULL || waits == NULL)
 		bench_die("no memory");
-	for (size_t i = 0; i < seals->count; i++) {
-		lengths[i] = span_ms(&seals->at[i]);
-		waits[i] = longest_ms(options, load, &seals->at[i]);
+	for (size_t i = 0; i < count; i++) {
+		lengths[i] = span_ms(&seals->spans.at[i]);
+		waits[i] = longest_ms(options, load, &seals->spans.at[i]);
 	}
-	bench_result("seals", (double)seals->count, "");
-	percentiles("seal", "a seal, while writers run on", lengths, seals->count);
+	bench_result("seals", (double)count, "");
+	percentiles("seal", "a seal, while writers run on", lengths, count);
+	percentiles("seal_pause", "its gate: from wanting the first lock to opening",
+		    seals->pauses_ms, count);
 	percentiles("longest_write_in_seal", "the longest write call that overlaps a seal", waits,
-		    seals->count);
+		    count);
 }
 
 static void phase_run(const struct options *options, struct load *load, const char *name,
-		      struct spans *seals)
+		      struct seals *seals)
 {
 	pthread_t threads[THREADS_MAX];
 
@@ -260,7 +271,8 @@ static void bench_seal(const struct options *options, const char *folder)
 {
 	CLEANUP_FREE char *path = bench_path(folder, "store");
 	CLEANUP_FREE struct span *spans = calloc(SEALS_MAX, sizeof(*spans));
-	struct spans seals = { .at = spans };
+	CLEANUP_FREE double *pauses = calloc(SEALS_MAX, sizeof(*pauses));
+	struct seals seals = { .spans = { .at = spans }, .pauses_ms = pauses };
 	struct load load = { .device_sectors = options->size_mib * BENCH_MIB / SZ_SECTOR_BYTES /
 					       DEVICES / LARGE_SECTORS * LARGE_SECTORS };
 	const struct sz_store_create how = {
@@ -278,7 +290,7 @@ static void bench_seal(const struct options *options, const char *folder)
 		bench_die("a store: %s", error.text);
 	for (uint64_t i = 0; i < options->threads; i++) {
 		load.writers[i].writes.at = calloc(SAMPLES_MAX, sizeof(struct span));
-		if (load.writers[i].writes.at == NULL || spans == NULL)
+		if (load.writers[i].writes.at == NULL || spans == NULL || pauses == NULL)
 			bench_die("no memory");
 	}
 	bench_note("%u devices, %llu MiB together, %llu threads", DEVICES,

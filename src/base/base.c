@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -236,23 +235,14 @@ uint64_t sz_clock_ns(void)
 	return clock_read(CLOCK_MONOTONIC);
 }
 
-static atomic_int_least64_t boot_shift_ns;
-static atomic_int_least64_t wall_shift_ns;
-
 uint64_t sz_boot_ns(void)
 {
-	return clock_read(CLOCK_BOOTTIME) + (uint64_t)atomic_load(&boot_shift_ns);
+	return clock_read(CLOCK_BOOTTIME);
 }
 
 uint64_t sz_wall_ns(void)
 {
-	return clock_read(CLOCK_REALTIME) + (uint64_t)atomic_load(&wall_shift_ns);
-}
-
-void sz_clock_shift(int64_t boot_ns, int64_t wall_ns)
-{
-	atomic_fetch_add(&boot_shift_ns, boot_ns);
-	atomic_fetch_add(&wall_shift_ns, wall_ns);
+	return clock_read(CLOCK_REALTIME);
 }
 
 void sz_sleep_ms(unsigned int ms)

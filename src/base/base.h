@@ -129,8 +129,6 @@ uint64_t sz_clock_ns(void);
 uint64_t sz_boot_ns(void);
 uint64_t sz_wall_ns(void);
 void sz_sleep_ms(unsigned int ms); /* a signal may end it earlier */
-/* For tests: moves the boot and the wall clock of this process. */
-void sz_clock_shift(int64_t boot_ns, int64_t wall_ns);
 
 /* Lower-case hex of length bytes; text has 2 * length + 1 bytes. Decoding: -EINVAL if not hex. */
 void sz_hex_encode(const uint8_t *data, size_t length, char *text);

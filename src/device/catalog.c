@@ -203,6 +203,20 @@ void sz_catalog_sealed(struct sz_store *store, const struct sz_id *id, uint32_t 
 	}
 }
 
+/* Forgets an id that has no file any more. */
+static void entry_remove(struct catalog *catalog, const struct sz_id *id)
+{
+	struct catalog_entry **at = &catalog->buckets[id_hash(id) & (catalog->bucket_count - 1)];
+	struct catalog_entry *entry;
+
+	while (memcmp(&(*at)->id, id, sizeof(*id)) != 0)
+		at = &(*at)->next;
+	entry = *at;
+	*at = entry->next;
+	free(entry);
+	catalog->entry_count--;
+}
+
 void sz_catalog_drop(struct sz_store *store, const struct sz_id *id, uint32_t folder,
 		     enum sz_part part)
 {
@@ -221,6 +235,8 @@ void sz_catalog_drop(struct sz_store *store, const struct sz_id *id, uint32_t fo
 			at = &location->next;
 		}
 	}
+	if (entry->locations == NULL)
+		entry_remove(&store->catalog, id);
 }
 
 struct location *sz_catalog_find(struct sz_store *store, const struct sz_id *id)
@@ -252,6 +268,52 @@ bool sz_catalog_has(struct sz_store *store, const struct sz_id *id, uint64_t siz
 		if (size_bytes == 0 || at->size_bytes == size_bytes)
 			return true;
 	return false;
+}
+
+static uint64_t sealed_bytes(const struct catalog_entry *entry)
+{
+	uint64_t sum = 0;
+
+	for (const struct location *at = entry->locations; at != NULL; at = at->next)
+		sum += at->part == SZ_SEALED ? at->size_bytes : 0;
+	return sum;
+}
+
+uint64_t sz_catalog_bytes(struct sz_store *store, const struct sz_id *id)
+{
+	MUTEX_SCOPE(&store->catalog.lock);
+	const struct catalog_entry *entry = entry_find(&store->catalog, id);
+
+	return entry == NULL ? 0 : sealed_bytes(entry);
+}
+
+uint64_t sz_catalog_total(struct sz_store *store)
+{
+	MUTEX_SCOPE(&store->catalog.lock);
+	const struct catalog *catalog = &store->catalog;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < catalog->bucket_count; i++)
+		for (const struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
+		     entry = entry->next)
+			sum += sealed_bytes(entry);
+	return sum;
+}
+
+int sz_catalog_live(struct sz_store *store, struct sz_bytes *ids)
+{
+	MUTEX_SCOPE(&store->catalog.lock);
+	const struct catalog *catalog = &store->catalog;
+
+	for (size_t i = 0; i < catalog->bucket_count; i++)
+		for (const struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
+		     entry = entry->next)
+			for (const struct location *at = entry->locations; at != NULL;
+			     at = at->next)
+				if (at->part == SZ_LIVE &&
+				    sz_bytes_append(ids, &entry->id, sizeof(entry->id)) != 0)
+					return -ENOMEM;
+	return 0;
 }
 
 /* The id in a file's header, if it is one of ours. */

@@ -1,345 +1,454 @@
 /*
- * collect: removes what no generation needs any more. The newest generation and the one before it stay
- * whole, so that a copy that began before a seal can be finished.
+ * collect: removes generations that are kept no more (retain.c says which), and the objects that only they
+ * refer to.
  *
- * Nothing is removed while a root of another history is in the folders, or a root cannot be read: what
- * they refer to is not known. Roots go first.
+ * 1. Nothing is removed unless all that may be referred to is known: every root can be read, and every index page
+ *    of every generation that is here.
+ * 2. What goes is what the generations that go refer to, less what any other generation refers to, of whatever
+ *    history, less what memory refers to: the live epoch's bands are in no generation yet.
+ * 3. Roots go first, from all folders, durably: who finds a root finds all that it refers to.
+ * 4. A generation whose root somebody holds stays. Who takes hold of it in the moment in which it goes has its
+ *    objects spared for as long as we run.
+ * 5. A process that has lost the store's lock removes nothing.
+ *
+ * Nobody here still reads what goes: the map names it no more since a seal, which has waited for its readers.
  */
 #include "device/device_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 
-void sz_ids_free(struct ids *ids)
+/*
+ * So many have to be due before a seal removes them, for that takes reading the index pages of all
+ * generations, once an opening: a short command does not pay for it each time.
+ */
+#define DUE_MIN 8U
+
+void sz_retention_free(struct retention *retention)
 {
-	free(ids->at);
-	*ids = (struct ids){ 0 };
+	free(retention->line);
+	free(retention->retained);
+	*retention = (struct retention){ 0 };
 }
 
-static int id_compare(const void *a, const void *b)
+static int blocked(struct sz_store *store, int error, const char *what, uint64_t generation)
 {
-	return memcmp(a, b, sizeof(struct sz_id));
+	(void)snprintf(store->collector.problem, sizeof(store->collector.problem),
+		       "%s of generation %llu cannot be read (%s): what it refers to is not known",
+		       what, (unsigned long long)generation, strerror(-error));
+	return error;
 }
 
-static void ids_sort(struct ids *ids)
+/* Which generations are ours: not those of other histories. */
+static int line_make(struct sz_store *store, struct retention *retention)
 {
-	if (ids->count > 0)
-		qsort(ids->at, ids->count, sizeof(*ids->at), id_compare);
-}
+	const struct history *history = &store->history;
+	const struct generation *newest = sz_history_find(history, store->root_digest);
 
-static bool ids_have(const struct ids *sorted, const struct sz_id *id)
-{
-	return sorted->count > 0 &&
-	       bsearch(id, sorted->at, sorted->count, sizeof(*sorted->at), id_compare) != NULL;
-}
+	retention->line = calloc(history->count + 1, sizeof(struct generation *));
+	retention->retained = calloc(history->count + 1, sizeof(*retention->retained));
+	if (retention->line == NULL || retention->retained == NULL)
+		return -ENOMEM;
+	for (size_t i = history->count; i > 0; i--) {
+		struct generation *generation = history->at[i - 1];
+		struct sz_ancestor identity;
 
-/* Adds an id that is not all zeros. */
-static int id_add(struct ids *ids, const struct sz_id *id)
-{
-	static const struct sz_id none;
-	struct sz_id *grown;
-
-	if (memcmp(id, &none, sizeof(none)) == 0)
-		return 0;
-	if ((ids->count & (ids->count - 1)) == 0) { /* full: capacities are powers of two */
-		grown = realloc(ids->at, (ids->count == 0 ? 1 : 2 * ids->count) * sizeof(*grown));
-		if (grown == NULL)
-			return -ENOMEM;
-		ids->at = grown;
+		sz_generation_identity(generation, &identity);
+		generation->is_ours = sz_history_is_ancestor(history, &identity, newest);
+		if (generation->is_ours)
+			retention->line[retention->count++] = generation;
 	}
-	ids->at[ids->count++] = *id;
 	return 0;
 }
 
-void sz_object_remove(struct sz_store *store, const struct sz_id *id)
+/* is_loaded: it is known which generations are complete; else they are taken for it. */
+static void retention_choose(struct sz_store *store, const struct sz_keep_policy *policy,
+			     bool is_loaded, struct retention *retention)
 {
-	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+	for (size_t i = 0; i < retention->count; i++) {
+		const struct generation *generation = retention->line[i];
 
-	for (const struct location *at = locations; at != NULL; at = at->next) {
+		retention->retained[i] = (struct sz_retained){
+			.store_time_ns = generation->root.store_time_ns,
+			.wall_time_ns = generation->root.wall_time_ns,
+			.is_complete = !is_loaded || generation->is_complete,
+			/* The live epoch stands on the newest; where its root is not yet, on the one before. */
+			.is_held = i + (store->is_root_everywhere ? 1 : 2) >= retention->count,
+		};
+	}
+	sz_retain_choose(retention->retained, retention->count, policy, sz_time_now(store));
+	for (uint32_t i = 0; i < store->device_count; i++)
+		retention->store_bytes += store->devices[i].stored_bytes;
+	retention->budget_bytes = sz_keep_budget(policy, retention->store_bytes);
+}
+
+static int refs_load(struct sz_store *store, bool with_foreign)
+{
+	const struct history *history = &store->history;
+
+	if (with_foreign && history->lost_count > 0)
+		return blocked(store, history->lost[0].error, "the root",
+			       history->lost[0].generation);
+	for (size_t i = 0; i < history->count; i++) {
+		struct generation *generation = history->at[i];
 		int result =
-			sz_backend_remove(store->folders[at->folder].backend, at->part, at->name);
+			generation->is_ours || with_foreign ? sz_refs_load(store, generation) : 0;
 
-		if (result == 0 || result == -ENOENT)
-			sz_catalog_drop(store, id, at->folder, at->part);
+		if (result != 0)
+			return blocked(store, result, "an index page", generation->root.generation);
+	}
+	return 0;
+}
+
+int sz_gather(void *context, const struct sz_id *id)
+{
+	struct gathering *gathering = context;
+
+	if (sz_id_is_none(id) || sz_id_set_has(gathering->set, id))
+		return 0;
+	gathering->count++;
+	if (gathering->with_bytes)
+		gathering->bytes += sz_catalog_bytes(gathering->store, id);
+	return sz_id_set_add(gathering->set, id);
+}
+
+static int gather_generation(struct gathering *gathering, const struct generation *generation)
+{
+	return sz_refs_walk(&gathering->store->collector.refs, generation, sz_gather, gathering);
+}
+
+static int gather_foreign(struct gathering *gathering)
+{
+	const struct history *history = &gathering->store->history;
+	int result = 0;
+
+	for (size_t i = 0; i < history->count && result == 0; i++)
+		if (!history->at[i]->is_ours)
+			result = gather_generation(gathering, history->at[i]);
+	return result;
+}
+
+/* What is kept beside the newest generation, told by the newest one that refers to it. */
+static int ends_count(struct sz_store *store, struct retention *retention)
+{
+	CLEANUP(sz_id_set_free) struct id_set set = { 0 };
+	struct gathering gathering = { .store = store, .set = &set };
+	int result;
+
+	sz_refs_walk_begin(&store->collector.refs);
+	result = gather_foreign(&gathering);
+	for (size_t i = retention->count; i > 0 && result == 0; i--) {
+		struct sz_retained *retained = &retention->retained[i - 1];
+
+		if (retained->reasons == 0)
+			continue;
+		gathering.bytes = 0;
+		result = gather_generation(&gathering, retention->line[i - 1]);
+		retained->ends_bytes = gathering.bytes;
+		gathering.with_bytes = true;
+	}
+	gathering.bytes = 0;
+	for (size_t i = 0; i < retention->count && result == 0; i++)
+		if (retention->retained[i].reasons == 0)
+			result = gather_generation(&gathering, retention->line[i]);
+	retention->due_bytes = gathering.bytes;
+	return result;
+}
+
+/* Those that may go, but show others that stay to be ancestors of the newest, stay too. */
+static void links_keep(struct sz_store *store, struct retention *retention)
+{
+	for (size_t i = 0; i < retention->count; i++)
+		retention->line[i]->is_leaving = retention->retained[i].reasons == 0;
+	sz_history_bind(&store->history, sz_history_find(&store->history, store->root_digest));
+	for (size_t i = 0; i < retention->count; i++) {
+		if (retention->retained[i].reasons == 0 && !retention->line[i]->is_leaving)
+			retention->retained[i].reasons = SZ_RETAIN_LINK;
+		retention->line[i]->is_leaving = false;
 	}
 }
 
-static int device_ids(struct sz_device *device, struct ids *ids)
+int sz_retention_make(struct sz_store *store, const struct sz_keep_policy *policy,
+		      bool with_foreign, struct retention *retention_out)
 {
-	int result = id_add(ids, &device->manifest_ref.id);
+	CLEANUP(sz_retention_free) struct retention retention = { 0 };
+	int result = line_make(store, &retention);
+
+	store->collector.problem[0] = '\0';
+	if (result == 0)
+		result = refs_load(store, with_foreign);
+	if (result != 0)
+		return result;
+	retention_choose(store, policy, true, &retention);
+	result = ends_count(store, &retention);
+	if (result != 0)
+		return result;
+	retention.due_bytes += sz_retain_fit(retention.retained, retention.count, UINT64_MAX);
+	retention.history_bytes =
+		sz_retain_fit(retention.retained, retention.count, retention.budget_bytes);
+	retention.due_bytes -= retention.history_bytes;
+	links_keep(store, &retention);
+	*retention_out = retention;
+	retention = (struct retention){ 0 };
+	return 0;
+}
+
+/* What memory refers to: the newest generation, and bands that the live epoch has finished. */
+static int gather_device(struct gathering *gathering, struct sz_device *device)
+{
+	int result = sz_gather(gathering, &device->manifest_ref.id);
 	READ_SCOPE(&device->map_lock);
 
 	if (result == 0)
-		result = id_add(ids, &device->hot_ref.id);
+		result = sz_gather(gathering, &device->hot_ref.id);
 	for (uint32_t i = 0; i < device->shard_count && result == 0; i++) {
 		const struct shard *shard = device->shards[i];
 
 		if (shard == NULL)
 			continue;
-		result = id_add(ids, &shard->ref.id);
+		result = sz_gather(gathering, &shard->ref.id);
 		for (uint32_t j = 0; j < SZ_SHARD_BANDS && result == 0; j++)
-			result = id_add(ids, &shard->rows[j].ref.id);
+			result = sz_gather(gathering, &shard->rows[j].ref.id);
 	}
 	for (uint32_t i = 0; i < device->delta_count && result == 0; i++) {
-		result = id_add(ids, &device->deltas[i]->delta.id);
+		result = sz_gather(gathering, &device->deltas[i]->delta.id);
 		if (result == 0 && !device->deltas[i]->list_is_inline)
-			result = id_add(ids, &device->deltas[i]->list.id);
+			result = sz_gather(gathering, &device->deltas[i]->list.id);
 	}
 	return result;
 }
 
-int sz_generation_ids(struct sz_store *store, struct ids *ids)
+int sz_gather_kept(struct sz_store *store, const struct retention *retention, bool with_foreign,
+		   struct id_set *set)
 {
-	int result = store->root.generation == 0 ? 0 : id_add(ids, &store->root_id);
+	struct gathering gathering = { .store = store, .set = set };
+	int result = 0;
 
+	sz_refs_walk_begin(&store->collector.refs);
+	if (with_foreign)
+		result = gather_foreign(&gathering);
+	for (size_t i = 0; i < retention->count && result == 0; i++)
+		if (retention->retained[i].reasons != 0)
+			result = gather_generation(&gathering, retention->line[i]);
 	for (uint32_t i = 0; i < store->device_count && result == 0; i++)
-		result = device_ids(&store->devices[i], ids);
-	ids_sort(ids);
+		result = gather_device(&gathering, &store->devices[i]);
+	for (size_t i = 0; i < store->collector.spared.capacity && result == 0; i++)
+		result = sz_gather(&gathering, &store->collector.spared.slots[i]);
 	return result;
 }
 
-static bool is_root(const struct sz_id *id)
+void sz_part_remove(struct sz_store *store, const struct sz_id *id, enum sz_part part)
 {
-	enum sz_kind kind;
-	uint32_t device;
-	uint64_t generation;
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
 
-	return sz_id_parse(id, &kind, &device, &generation) == 0 && kind == SZ_KIND_ROOT;
-}
+	for (const struct location *at = locations; at != NULL; at = at->next) {
+		int result;
 
-static void folders_sync(struct sz_store *store)
-{
-	for (uint32_t i = 0; i < store->device_count; i++)
-		if (store->devices[i].folder != NO_DEVICE)
-			(void)!sz_backend_sync_folder(
-				store->folders[store->devices[i].folder].backend, SZ_SEALED);
-}
-
-void sz_collect(struct sz_store *store, struct ids *before)
-{
-	CLEANUP(sz_ids_free) struct ids now = { 0 };
-
-	if (store->has_foreign || !store->is_root_everywhere || sz_generation_ids(store, &now) != 0)
-		return;
-	for (size_t i = 0; i < store->superseded.count; i++) {
-		if (!is_root(&store->superseded.at[i]))
+		if (at->part != part)
 			continue;
-		sz_object_remove(store, &store->superseded.at[i]);
-		sz_history_drop(&store->history, &store->superseded.at[i]);
+		result = sz_backend_remove(store->folders[at->folder].backend, part, at->name);
+		if (result == 0 || result == -ENOENT)
+			sz_catalog_drop(store, id, at->folder, part);
 	}
-	folders_sync(store);
-	for (size_t i = 0; i < store->superseded.count; i++)
-		if (!ids_have(&now, &store->superseded.at[i]))
-			sz_object_remove(store, &store->superseded.at[i]);
-	sz_ids_free(&store->superseded);
-	for (size_t i = 0; i < before->count; i++)
-		if (!ids_have(&now, &before->at[i]) &&
-		    id_add(&store->superseded, &before->at[i]) != 0)
-			return; /* they stay: the next opening finds them */
 }
 
-static int shard_ids(struct sz_store *store, const struct sz_ref *ref, struct ids *ids)
+void sz_object_remove(struct sz_store *store, const struct sz_id *id)
 {
-	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
-	CLEANUP_BYTES struct sz_bytes payload = { 0 };
-	CLEANUP(sz_shard_free) struct sz_shard shard = { 0 };
-	int result = id_add(ids, &ref->id);
-
-	if (header == NULL)
-		return -ENOMEM;
-	if (sz_blob_read(store, ref, header, &payload) != 0 ||
-	    sz_shard_decode(payload.data, payload.length, &shard) != 0)
-		return result;
-	for (uint32_t i = 0; i < shard.band_count && result == 0; i++)
-		result = id_add(ids, &shard.bands[i].ref.id);
-	return result;
+	sz_part_remove(store, id, SZ_LIVE);
+	sz_part_remove(store, id, SZ_SEALED);
+	sz_object_forget(store, id);
 }
 
-/* What a manifest of an earlier generation refers to. What cannot be read is not removed. */
-static int manifest_ids(struct sz_store *store, const struct sz_ref *ref, const struct ids *now,
-			struct ids *ids)
-{
-	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
-	CLEANUP_BYTES struct sz_bytes payload = { 0 };
-	CLEANUP(sz_manifest_free) struct sz_manifest manifest = { 0 };
-	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, &ref->id);
-	int result;
-
-	if (header == NULL)
-		return -ENOMEM;
-	if (locations == NULL || sz_blob_read(store, ref, header, &payload) != 0 ||
-	    sz_manifest_decode(payload.data, payload.length, &manifest) != 0)
-		return 0;
-	result = id_add(ids, &ref->id);
-	if (result == 0)
-		result = id_add(ids, &manifest.hot.id);
-	for (uint32_t i = 0; i < manifest.shard_count && result == 0; i++)
-		if (!ids_have(now, &manifest.shards[i].shard.id))
-			result = shard_ids(store, &manifest.shards[i].shard, ids);
-	for (uint32_t i = 0; i < manifest.delta_count && result == 0; i++) {
-		result = id_add(ids, &manifest.deltas[i].delta.id);
-		if (result == 0 && !manifest.deltas[i].list_is_inline)
-			result = id_add(ids, &manifest.deltas[i].list.id);
-	}
-	return result;
-}
-
-static int root_ids(struct sz_store *store, const struct generation *generation,
-		    const struct ids *now, struct ids *superseded)
-{
-	CLEANUP(sz_ids_free) struct ids ids = { 0 };
-	const struct generation *newest = sz_history_find(&store->history, store->root_digest);
-	struct sz_ancestor identity;
-	int result;
-
-	sz_generation_identity(generation, &identity);
-	if (!sz_history_is_ancestor(&store->history, &identity, newest)) {
-		store->has_foreign = true;
-		return 0;
-	}
-	result = id_add(superseded, &generation->id);
-	for (uint32_t i = 0; i < generation->root.device_count && result == 0; i++)
-		if (!ids_have(now, &generation->root.devices[i].manifest.id))
-			result = manifest_ids(store, &generation->root.devices[i].manifest, now,
-					      &ids);
-	for (size_t i = 0; i < ids.count && result == 0; i++)
-		if (!ids_have(now, &ids.at[i]))
-			result = id_add(superseded, &ids.at[i]);
-	return result;
-}
-
-int sz_collect_ancestors(struct sz_store *store)
-{
-	CLEANUP(sz_ids_free) struct ids now = { 0 };
-	int result = sz_generation_ids(store, &now);
-
-	store->has_foreign = store->history.lost_count > 0;
-	for (size_t i = 0; i < store->history.count && result == 0; i++)
-		if (memcmp(&store->history.at[i]->id, &store->root_id, sizeof(store->root_id)) != 0)
-			result = root_ids(store, store->history.at[i], &now, &store->superseded);
-	return result;
-}
-
-struct log_lineage {
-	struct sz_store *store;
-	bool is_foreign;
-	bool is_empty; /* it was only made */
+/* A root's files, open: what is removed can still be asked who holds it. */
+struct root_files {
+	struct sz_file **at;
+	size_t count;
 };
 
-static int log_check(void *context, struct sz_file *file, uint64_t size_bytes)
+static void root_files_close(struct root_files *files)
 {
-	struct log_lineage *log = context;
-	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
-	uint8_t page[SZ_PAGE_BYTES];
-	size_t done;
-	int result = sz_read_retried(file, page, sizeof(page), 0, &done);
+	for (size_t i = 0; i < files->count; i++)
+		sz_file_close(files->at[i]);
+	free(files->at);
+}
 
-	if (header == NULL)
+static int root_files_open(struct sz_store *store, const struct location *locations,
+			   struct root_files *files)
+{
+	size_t count = 0;
+
+	for (const struct location *at = locations; at != NULL; at = at->next)
+		count++;
+	files->at = calloc(count + 1, sizeof(struct sz_file *));
+	if (files->at == NULL)
 		return -ENOMEM;
-	if (result != 0)
-		return result;
-	log->is_empty = size_bytes <= sizeof(page);
-	if (done == sizeof(page) && sz_header_decode(log->store->keys, page, header) == 0)
-		log->is_foreign = !sz_history_has_lineage(
-			&log->store->history, header->lineage,
-			sz_history_find(&log->store->history, log->store->root_digest));
+	for (const struct location *at = locations; at != NULL; at = at->next) {
+		int result = sz_backend_open(store->folders[at->folder].backend, at->part, at->name,
+					     &files->at[files->count]);
+
+		if (result == 0)
+			files->count++;
+		else if (result != -ENOENT)
+			return result;
+	}
 	return 0;
 }
 
-/* May another history still need what is in live/? */
-static bool has_foreign_logs(struct sz_store *store)
+/* Where it cannot be told, somebody does. */
+static bool is_held(const struct root_files *files)
 {
-	CLEANUP_FREE struct sz_id *logs = NULL;
-	size_t count = 0;
+	for (size_t i = 0; i < files->count; i++) {
+		bool is_held = true;
 
-	if (sz_catalog_ids(store, SZ_KIND_LOG, &logs, &count) != 0)
-		return true;
-	for (size_t i = 0; i < count; i++) {
-		CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
-		struct log_lineage log = { .store = store };
-		enum sz_kind kind;
-		uint32_t device;
-		uint64_t generation;
-		const char *text;
-
-		if (sz_id_parse(&logs[i], &kind, &device, &generation) != 0 ||
-		    sz_object_open_any(store, &logs[i], log_check, &log, &file, &text) != 0)
-			return true;
-		if (!log.is_empty && (generation > store->root.generation || log.is_foreign))
+		if (sz_file_is_held(files->at[i], &is_held) != 0 || is_held)
 			return true;
 	}
 	return false;
 }
 
-/* Ids of all that is in live/. */
-static int live_ids(struct sz_store *store, struct sz_bytes *found)
+bool sz_generation_remove(struct sz_store *store, struct generation *generation)
 {
-	const struct catalog *catalog = &store->catalog;
-	MUTEX_SCOPE(&store->catalog.lock);
+	CLEANUP(sz_locations_free)
+	struct location *locations = sz_catalog_find(store, &generation->id);
+	CLEANUP(root_files_close) struct root_files files = { 0 };
 
-	for (size_t i = 0; i < catalog->bucket_count; i++)
-		for (const struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
-		     entry = entry->next)
-			for (const struct location *at = entry->locations; at != NULL;
-			     at = at->next)
-				if (at->part == SZ_LIVE &&
-				    sz_bytes_append(found, &entry->id, sizeof(entry->id)) != 0)
-					return -ENOMEM;
-	return 0;
+	if (root_files_open(store, locations, &files) != 0 || is_held(&files))
+		return false;
+	sz_object_remove(store, &generation->id);
+	if (sz_catalog_has(store, &generation->id, 0))
+		return false;
+	if (is_held(&files)) {
+		struct gathering spared = { .store = store, .set = &store->collector.spared };
+
+		sz_refs_walk_begin(&store->collector.refs);
+		if (gather_generation(&spared, generation) != 0)
+			return false;
+	}
+	return true;
 }
 
-/* All that any generation refers to. -EBADMSG: that is not known. */
-static int all_refs(struct sz_store *store, struct id_set *refs)
+int sz_roots_sync(struct sz_store *store)
 {
 	int result = 0;
 
-	for (size_t i = 0; i < store->history.count && result == 0; i++)
-		result = sz_generation_refs(store, store->history.at[i], NULL, refs);
+	for (uint32_t i = 0; i < store->folder_count && result == 0; i++)
+		result = sz_backend_sync_folder(store->folders[i].backend, SZ_SEALED);
+	store->collector.is_broken = result != 0;
 	return result;
 }
 
-static bool is_sealed_somewhere(const struct location *locations)
+struct removing {
+	struct sz_store *store;
+	const struct id_set *kept;
+};
+
+static int object_remove(void *context, const struct sz_id *id)
 {
-	for (const struct location *at = locations; at != NULL; at = at->next)
-		if (at->part == SZ_SEALED)
-			return true;
-	return false;
+	const struct removing *removing = context;
+
+	if (!sz_id_set_has(removing->kept, id))
+		sz_object_remove(removing->store, id);
+	return 0;
 }
 
-/*
- * One file of live/: what a generation refers to, and is nowhere else, is moved to where it belongs (a copier
- * may have come by before it was, and taken the root later). The rest goes.
- */
-static void live_settle(struct sz_store *store, const struct id_set *refs, const struct sz_id *id)
+static size_t due_count(const struct retention *retention)
 {
-	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
-	bool is_needed = sz_id_set_has(refs, id) && !is_sealed_somewhere(locations);
-	char name[SZ_OBJECT_NAME_BYTES];
+	size_t due = 0;
 
-	sz_name_encode(store->keys, id, name);
-	for (const struct location *at = locations; at != NULL; at = at->next) {
-		struct sz_backend *backend = store->folders[at->folder].backend;
+	for (size_t i = 0; i < retention->count; i++)
+		due += retention->retained[i].reasons == 0 ? 1 : 0;
+	return due;
+}
 
-		if (at->part != SZ_LIVE)
-			continue;
-		if (!is_needed) {
-			if (sz_backend_remove(backend, SZ_LIVE, at->name) == 0)
-				sz_catalog_drop(store, id, at->folder, SZ_LIVE);
-		} else if (sz_backend_rename(backend, at->name, name) == 0) {
-			sz_catalog_drop(store, id, at->folder, SZ_LIVE);
-			(void)!sz_catalog_add(store, id, at->folder, SZ_SEALED, at->size_bytes);
-			(void)!sz_backend_sync_folder(backend, SZ_SEALED);
-		}
+/* Carries it out. */
+static int retention_apply(struct sz_store *store, struct retention *retention)
+{
+	CLEANUP(sz_id_set_free) struct id_set kept = { 0 };
+	struct removing removing = { store, &kept };
+	int result = store->collector.is_broken ? -EIO : sz_lock_verify(store);
+
+	if (result != 0 || (store->collector.has_looked && due_count(retention) == 0))
+		return result;
+	for (size_t i = 0; i < retention->count; i++)
+		if (retention->retained[i].reasons == 0 &&
+		    !sz_generation_remove(store, retention->line[i]))
+			retention->retained[i].reasons = SZ_RETAIN_HELD;
+	result = sz_roots_sync(store);
+	if (result == 0)
+		result = sz_gather_kept(store, retention, true, &kept);
+	/* The walk goes on: what hangs on pages that stay stays. */
+	for (size_t i = 0; i < retention->count && result == 0; i++)
+		if (retention->retained[i].reasons == 0)
+			result = sz_refs_walk(&store->collector.refs, retention->line[i],
+					      object_remove, &removing);
+	if (result == 0 && !store->collector.has_looked) {
+		result = sz_orphans_collect(store, &kept);
+		store->collector.has_looked = result == 0;
 	}
+	for (size_t i = 0; i < retention->count; i++) {
+		struct sz_id id = retention->line[i]->id;
+
+		if (retention->retained[i].reasons != 0)
+			continue;
+		sz_refs_release(store, retention->line[i]);
+		sz_history_drop(&store->history, &id);
+	}
+	return result;
 }
 
-void sz_collect_live(struct sz_store *store)
+/* Without reading an index page: may there be enough to remove? */
+static bool is_worth_it(struct sz_store *store)
 {
-	CLEANUP_BYTES struct sz_bytes found = { 0 };
-	CLEANUP(sz_id_set_free) struct id_set refs = { 0 };
+	CLEANUP(sz_retention_free) struct retention retention = { 0 };
 
-	if (store->has_foreign || has_foreign_logs(store) || live_ids(store, &found) != 0 ||
-	    found.length == 0 || all_refs(store, &refs) != 0)
-		return;
-	for (size_t i = 0; i < found.length / sizeof(struct sz_id); i++)
-		live_settle(store, &refs, (const struct sz_id *)(const void *)found.data + i);
+	if (store->collector.refs.page_count > 0 || store->recovered)
+		return true;
+	if (line_make(store, &retention) != 0)
+		return false;
+	retention_choose(store, &store->keep, false, &retention);
+	links_keep(store, &retention);
+	return due_count(&retention) >= DUE_MIN ||
+	       sz_catalog_total(store) > retention.store_bytes + retention.budget_bytes;
+}
+
+int sz_collect(struct sz_store *store, enum collect_mode mode)
+{
+	CLEANUP(sz_retention_free) struct retention retention = { 0 };
+	int result;
+
+	if (!store->is_root_everywhere)
+		sz_root_complete(store);
+	if (mode == COLLECT_SEALED && (!store->is_root_everywhere || !is_worth_it(store)))
+		return 0;
+	result = sz_retention_make(store, &store->keep, true, &retention);
+	if (result != 0)
+		return result;
+	for (size_t i = 0; i < retention.count && mode == COLLECT_HISTORY; i++)
+		retention.retained[i].reasons &= SZ_RETAIN_ALWAYS;
+	links_keep(store, &retention);
+	return retention_apply(store, &retention);
+}
+
+int sz_collect_fail(const struct sz_store *store, int result, struct sz_error *error)
+{
+	if (store->collector.problem[0] != '\0')
+		return sz_fail(error, result, "%s", store->collector.problem);
+	return sz_fail(error, result, "collecting: %s", strerror(-result));
+}
+
+int sz_collect_space(struct sz_store *store, uint64_t wanted_bytes)
+{
+	CLEANUP(sz_retention_free) struct retention retention = { 0 };
+	uint64_t left;
+	int result = sz_retention_make(store, &store->keep, true, &retention);
+
+	if (result != 0)
+		return -ENOSPC;
+	left = retention.history_bytes > wanted_bytes ? retention.history_bytes - wanted_bytes : 0;
+	(void)sz_retain_fit(retention.retained, retention.count, left);
+	links_keep(store, &retention);
+	if (due_count(&retention) == 0)
+		return -ENOSPC;
+	result = retention_apply(store, &retention);
+	return result == 0 ? 0 : -ENOSPC;
 }

@@ -199,6 +199,55 @@ struct sz_opening {
 };
 void sz_store_opening(const struct sz_store *, struct sz_opening *opening_out);
 
+/*
+ * Removes the generations that are not kept by now, and what only they refer to. all: whatever is kept of the history, but
+ * for what is being read. A seal does as much by itself where it is worth it. -EBADMSG: nothing may be removed,
+ * for something cannot be read.
+ */
+int sz_store_collect(struct sz_store *, bool all, struct sz_error *error) MUST_CHECK;
+
+/* One of our generations that are here; oldest first. */
+struct sz_kept {
+	uint64_t generation;
+	char code[40];
+	uint64_t sealed_wall_ns;
+	uint64_t age_ns; /* by the store's own clock */
+	bool is_complete;
+	unsigned int reasons; /* SZ_RETAIN_…; 0: a collection would remove it */
+	uint64_t ends_bytes;  /* what only it and older ones refer to */
+};
+typedef int sz_kept_fn(void *context, const struct sz_kept *);
+/* What would be kept by a policy (NULL: the store's). */
+int sz_store_kept_each(struct sz_store *store, const struct sz_keep_policy *policy,
+		       sz_kept_fn *each, void *context, struct sz_error *error) MUST_CHECK;
+
+/* What is in the store's folders that belongs to other histories: kept until it is discarded. */
+struct sz_foreign {
+	uint64_t generation; /* its root's; 0: objects without a root */
+	char code[40];       /* "": the root cannot be read */
+	uint64_t sealed_wall_ns;
+	uint64_t objects; /* that nothing before it in the listing refers to */
+	uint64_t bytes;
+};
+typedef int sz_foreign_fn(void *context, const struct sz_foreign *);
+int sz_store_foreign_each(struct sz_store *store, sz_foreign_fn *each, void *context,
+			  struct sz_error *error) MUST_CHECK;
+/* Removes it for good. -EBUSY: some of it is being read. */
+int sz_store_discard(struct sz_store *, struct sz_error *error) MUST_CHECK;
+
+struct sz_history_info {
+	uint64_t generations; /* of our own that are here */
+	uint64_t complete;
+	uint64_t history_bytes; /* only generations before the newest refer to it */
+	uint64_t budget_bytes;  /* what it may take */
+	uint64_t
+		copy_ns; /* how long a copy may take that begins now, to end with a complete generation */
+	uint64_t foreign_objects;
+	uint64_t foreign_bytes;
+	char problem[200]; /* why nothing is removed; "" if it is */
+};
+void sz_store_history_info(struct sz_store *, struct sz_history_info *info_out);
+
 /* Damage found so far in this opening, one entry for each object or region. */
 struct sz_damage {
 	uint32_t device;

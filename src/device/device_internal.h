@@ -20,6 +20,7 @@
 #ifndef SZ_DEVICE_DEVICE_INTERNAL_H
 #define SZ_DEVICE_DEVICE_INTERNAL_H
 
+#include "device/collect.h"
 #include "device/device.h"
 #include "device/overlay.h"
 #include "format/format.h"
@@ -158,6 +159,11 @@ void sz_locations_free(struct location **locations);
 bool sz_catalog_identify(struct sz_store *store, uint64_t longest_bytes);
 /* Is there a file of this length (0: of any)? */
 bool sz_catalog_has(struct sz_store *store, const struct sz_id *id, uint64_t size_bytes);
+/* Lengths of an object's sealed files together; of all files. */
+uint64_t sz_catalog_bytes(struct sz_store *store, const struct sz_id *id);
+uint64_t sz_catalog_total(struct sz_store *store);
+/* Appends the ids of which there are live files. */
+int sz_catalog_live(struct sz_store *store, struct sz_bytes *ids) MUST_CHECK;
 /* All ids of a kind, also those that are live; freed by the caller. */
 int sz_catalog_ids(struct sz_store *store, enum sz_kind kind, struct sz_id **ids_out,
 		   size_t *count_out) MUST_CHECK;
@@ -367,6 +373,10 @@ struct generation {
 	uint64_t split_from; /* from this number on its lineage is that of several machines */
 	bool is_leaving;     /* it is about to be collected: it links nothing any more */
 	bool is_head;        /* no other generation descends from it */
+	/* collect.c: */
+	bool is_ours;              /* the newest generation, or an ancestor of it */
+	bool is_complete;          /* once pages are there: all that it refers to was there then */
+	struct index_page **pages; /* its devices' manifests; NULL: not read yet */
 };
 struct lost_root { /* one that is there, and of which no copy can be read */
 	struct sz_id id;
@@ -402,11 +412,6 @@ struct choice {
 	bool is_notable;                     /* there is something that the user should know */
 	char text[SZ_OPENING_TEXT_BYTES];
 	char aside[SZ_OPENING_TEXT_BYTES];
-};
-
-struct ids { /* a set */
-	struct sz_id *at;
-	size_t count;
 };
 
 struct sz_store {
@@ -459,9 +464,8 @@ struct sz_store {
 	struct choice choice;
 	uint32_t root_copies;    /* that the last seal wrote */
 	bool is_root_everywhere; /* all folders that are here have it */
-	bool has_foreign;        /* roots of other histories: nothing is collected */
-	struct ids superseded;   /* only generations before root refer to them */
 	struct sz_keep_policy keep;
+	struct collector collector;
 
 	bool recovered;
 	char recovery_text[200];
@@ -756,6 +760,9 @@ bool sz_history_is_ancestor(const struct history *history, const struct sz_ances
  * shown any more to be an ancestor of newest.
  */
 void sz_history_bind(struct history *history, const struct generation *newest);
+/* Was what a lineage made for a generation made on the way to y? False also where it cannot be told. */
+bool sz_history_has_made(const struct history *history, const uint8_t lineage[16],
+			 uint64_t generation, const struct generation *y);
 /* Is it the lineage of y, or of an ancestor? */
 bool sz_history_has_lineage(const struct history *history, const uint8_t lineage[16],
 			    const struct generation *y);
@@ -781,22 +788,11 @@ void sz_choice_note(struct sz_store *store);
 int sz_recover(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 
 /* survey.c: what generations refer to, and whether it is there */
-struct id_set { /* all zeros: empty */
-	struct sz_id *slots;
-	size_t capacity; /* a power of two */
-	size_t count;
-};
-int sz_id_set_add(struct id_set *set, const struct sz_id *id) MUST_CHECK; /* not the id of zeros */
-bool sz_id_set_has(const struct id_set *set, const struct sz_id *id);
-void sz_id_set_free(struct id_set *set);
-/*
- * Adds all that a generation refers to, and its root, to the set. Index pages that the set, or except
- * (NULL: nothing), has are not read again: what they refer to is in it too. -EBADMSG: an index page
- * cannot be read, what it refers to is not known; the set is of no use then.
- */
-int sz_generation_refs(struct sz_store *store, const struct generation *generation,
-		       const struct id_set *except, struct id_set *set) MUST_CHECK;
-
+int sz_manifest_read(struct sz_store *store, const struct sz_ref *ref,
+		     struct sz_manifest *manifest_out) MUST_CHECK;
+int sz_shard_read(struct sz_store *store, const struct sz_ref *ref,
+		  struct sz_shard *shard_out) MUST_CHECK;
+uint64_t sz_band_file_bytes(uint32_t data_slots); /* length of a band's file */
 struct survey_page;
 struct survey { /* what index pages say, for many generations: all zeros at first */
 	struct survey_page **pages; /* buckets */
@@ -840,18 +836,6 @@ int sz_compact(struct batch *batch, struct sz_device *device, bool all,
 /* seal_device.c: finishes, copies and writes what the sealing epoch of a device needs. */
 int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,
 		   struct device_seal *seal) MUST_CHECK;
-
-/* collect.c */
-/* Removes an object's files from all folders. */
-void sz_object_remove(struct sz_store *store, const struct sz_id *id);
-void sz_ids_free(struct ids *ids);
-/* All that the newest generation refers to, and its root. */
-int sz_generation_ids(struct sz_store *store, struct ids *ids) MUST_CHECK;
-/* After a seal: removes what only generations before the last refer to. before: ids of the last. */
-void sz_collect(struct sz_store *store, struct ids *before);
-/* After opening for writing: what earlier openings left to be removed. */
-int sz_collect_ancestors(struct sz_store *store) MUST_CHECK;
-void sz_collect_live(struct sz_store *store);
 
 /* store.c */
 struct sz_store *sz_store_make(void);

@@ -36,6 +36,7 @@ void sz_generation_free(struct generation **generation)
 	if (*generation == NULL)
 		return;
 	sz_root_free(&(*generation)->root);
+	free((*generation)->pages);
 	free(*generation);
 	*generation = NULL;
 }
@@ -294,6 +295,21 @@ bool sz_history_is_ancestor(const struct history *history, const struct sz_ances
 				return is_before(history, x, end,
 						 sz_history_find(history, end->digest));
 		}
+	}
+	return false;
+}
+
+bool sz_history_has_made(const struct history *history, const uint8_t lineage[16],
+			 uint64_t generation, const struct generation *y)
+{
+	if (generation >= split_of_lineage(history, lineage))
+		return false;
+	for (; y != NULL; y = oldest_listed(history, y)) {
+		if (is_of_lineage(y, lineage))
+			return generation <= y->root.generation;
+		for (uint32_t i = 0; i < y->root.ancestor_count; i++)
+			if (memcmp(y->root.ancestors[i].lineage, lineage, 16) == 0)
+				return generation <= y->root.ancestors[i].generation;
 	}
 	return false;
 }

@@ -114,3 +114,78 @@ uint64_t sz_keep_budget(const struct sz_keep_policy *policy, uint64_t store_byte
 		return policy->budget_bytes;
 	return share > BUDGET_BYTES_MIN || policy->budget_percent == 0 ? share : BUDGET_BYTES_MIN;
 }
+
+int sz_store_collect(struct sz_store *store, bool all, struct sz_error *error)
+{
+	MUTEX_SCOPE(&store->seal_lock);
+	int result;
+
+	if (!writes_folders(store))
+		return sz_fail(error, -EROFS, "the store is open for reading only");
+	result = sz_collect(store, all ? COLLECT_HISTORY : COLLECT_DUE);
+	return result == 0 ? 0 : sz_collect_fail(store, result, error);
+}
+
+int sz_store_kept_each(struct sz_store *store, const struct sz_keep_policy *policy,
+		       sz_kept_fn *each, void *context, struct sz_error *error)
+{
+	CLEANUP(sz_retention_free) struct retention retention = { 0 };
+	MUTEX_SCOPE(&store->seal_lock);
+	uint64_t now_ns = sz_time_now(store);
+	int result =
+		sz_retention_make(store, policy == NULL ? &store->keep : policy, true, &retention);
+
+	if (result != 0)
+		return sz_collect_fail(store, result, error);
+	for (size_t i = 0; i < retention.count && result == 0; i++) {
+		const struct generation *generation = retention.line[i];
+		const struct sz_retained *retained = &retention.retained[i];
+		struct sz_kept kept = {
+			.generation = generation->root.generation,
+			.sealed_wall_ns = generation->root.wall_time_ns,
+			.age_ns = now_ns - generation->root.store_time_ns,
+			.is_complete = generation->is_complete,
+			.reasons = retained->reasons,
+			.ends_bytes = retained->ends_bytes,
+		};
+
+		sz_root_code(kept.generation, generation->digest, kept.code);
+		result = each(context, &kept);
+	}
+	return result;
+}
+
+static int foreign_sum(void *context, const struct sz_foreign *foreign)
+{
+	struct sz_history_info *info = context;
+
+	info->foreign_objects += foreign->objects;
+	info->foreign_bytes += foreign->bytes;
+	return 0;
+}
+
+static void retention_info(struct sz_store *store, struct sz_history_info *info)
+{
+	CLEANUP(sz_retention_free) struct retention retention = { 0 };
+	MUTEX_SCOPE(&store->seal_lock);
+	/* Where another history stands in the way, ours can still be told. */
+	int result = sz_retention_make(store, &store->keep, true, &retention);
+
+	memcpy(info->problem, store->collector.problem, sizeof(info->problem));
+	if (result != 0 && sz_retention_make(store, &store->keep, false, &retention) != 0)
+		return;
+	info->generations = retention.count;
+	for (size_t i = 0; i < retention.count; i++)
+		info->complete += retention.line[i]->is_complete ? 1 : 0;
+	info->history_bytes = retention.history_bytes + retention.due_bytes;
+	info->budget_bytes = retention.budget_bytes;
+	info->copy_ns = sz_retain_copy_ns(retention.retained, retention.count,
+					  retention.budget_bytes, sz_time_now(store));
+}
+
+void sz_store_history_info(struct sz_store *store, struct sz_history_info *info_out)
+{
+	*info_out = (struct sz_history_info){ 0 };
+	retention_info(store, info_out);
+	(void)!sz_store_foreign_each(store, foreign_sum, info_out, NULL);
+}

@@ -138,10 +138,7 @@ static int devices_load(struct sz_store *store, struct sz_error *error)
 	if (result != 0)
 		return result;
 	sz_folders_assign(store);
-	result = manifests_load(store, error);
-	if (result == 0 && writes_folders(store) && sz_collect_ancestors(store) != 0)
-		return sz_fail(error, -ENOMEM, "no memory");
-	return result;
+	return manifests_load(store, error);
 }
 
 /* What live files add is sealed, where anything may be written. */

@@ -223,11 +223,13 @@ static bool is_sealed(struct sz_store *store, const struct sz_id *id)
 }
 
 /* Is nothing that a generation refers to in live/ alone? */
-static bool is_settled(struct sz_store *store, const struct generation *generation)
+static bool is_settled(struct sz_store *store, struct generation *generation)
 {
 	CLEANUP(sz_id_set_free) struct id_set refs = { 0 };
+	int result = sz_refs_gather(store, generation, &refs);
 
-	if (sz_generation_refs(store, generation, NULL, &refs) != 0)
+	sz_refs_release(store, generation);
+	if (result != 0)
 		return false;
 	for (size_t i = 0; i < refs.capacity; i++)
 		if (!sz_id_is_none(&refs.slots[i]) && !is_sealed(store, &refs.slots[i]))

@@ -464,6 +464,26 @@ static void replay_describe(const struct replay *replay)
 		       incomplete);
 }
 
+/*
+ * What an opening left that was ours, and has ended, may be removed (foreign.c). Not if a folder is away: it may
+ * have a root that refers to it.
+ */
+static void opening_remember(const struct replay *replay)
+{
+	struct collector *collector = &replay->store->collector;
+
+	for (uint32_t i = 0; i < replay->store->device_count; i++)
+		if (replay->is_copy || replay->store->devices[i].folder == NO_DEVICE)
+			return;
+	for (uint32_t i = 0; i < replay->store->device_count * EPOCHS; i++) {
+		if (replay->logs[i].source == NULL)
+			continue;
+		memcpy(collector->recovered, replay->logs[i].header.lineage,
+		       sizeof(collector->recovered));
+		collector->has_recovered = true;
+	}
+}
+
 int sz_replay(struct sz_store *store, bool *found_out, struct sz_error *error)
 {
 	CLEANUP(replay_fini) struct replay replay = { .store = store };
@@ -488,6 +508,7 @@ int sz_replay(struct sz_store *store, bool *found_out, struct sz_error *error)
 	if (result != 0)
 		return sz_fail(error, result, "reading the live files: %s", strerror(-result));
 	replay_describe(&replay);
+	opening_remember(&replay);
 	*found_out = true;
 	return 0;
 }

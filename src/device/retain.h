@@ -39,6 +39,8 @@ enum sz_retain_reason {
 	SZ_RETAIN_DAILY = 1 << 5,
 	SZ_RETAIN_WEEKLY = 1 << 6,
 	SZ_RETAIN_MONTHLY = 1 << 7,
+	SZ_RETAIN_LINK =
+		1 << 8, /* an older one could not be told to be of this history without it */
 };
 /* These are kept whatever it costs. */
 #define SZ_RETAIN_ALWAYS (SZ_RETAIN_NEWEST | SZ_RETAIN_HELD)

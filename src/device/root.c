@@ -250,14 +250,19 @@ void sz_root_complete(struct sz_store *store)
 	if (sz_object_open_any(store, &store->root_id, root_check, store, &file, &text) != 0 ||
 	    sz_read_retried(file, bytes, sizeof(bytes), 0, &length) != 0)
 		return;
+	store->is_root_everywhere = true;
 	for (uint32_t i = 0; i < store->device_count; i++) {
 		const struct sz_device *device = &store->devices[i];
 		struct sz_id key_id;
 
+		if (device->folder == NO_DEVICE)
+			continue;
+		if (!folder_has(store, device->folder, &store->root_id) &&
+		    (sz_device_check(device) != 0 ||
+		     copy_write(store, device->folder, &store->root_id, bytes, length) != 0))
+			store->is_root_everywhere = false;
 		if (sz_device_check(device) != 0)
 			continue;
-		if (!folder_has(store, device->folder, &store->root_id))
-			(void)!copy_write(store, device->folder, &store->root_id, bytes, length);
 		sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->key->version,
 			   sz_get_le64(store->key->digest), &key_id);
 		if (!folder_has(store, device->folder, &key_id))

@@ -227,14 +227,10 @@ static int devices_check(const struct sz_store *store, struct sz_error *error)
 
 static int seal_finish(struct sz_store *store, bool compact_all, struct sz_error *error)
 {
-	CLEANUP(sz_ids_free) struct ids before = { 0 };
 	struct batch batch = { .store = store };
 	struct device_seal seals[SZ_DEVICES_MAX] = { 0 };
 	struct epoch *ended[SZ_DEVICES_MAX] = { NULL };
-	int result = sz_generation_ids(store, &before);
-
-	if (result == 0)
-		result = seal_build(store, &batch, compact_all, seals);
+	int result = seal_build(store, &batch, compact_all, seals);
 	if (result == 0)
 		result = devices_check(store, error);
 	if (result == 0)
@@ -250,8 +246,10 @@ static int seal_finish(struct sz_store *store, bool compact_all, struct sz_error
 			live_remove(store, ended[i]);
 			sz_epoch_free(&ended[i]);
 		}
-		sz_collect(store, &before);
+		(void)!sz_collect(store, COLLECT_SEALED); /* status tells what is in the way */
 	}
+	if (result != 0)
+		store->collector.has_looked = false; /* what was built lies about */
 	sz_batch_abandon(&batch);
 	for (uint32_t i = 0; i < store->device_count; i++)
 		device_seal_fini(&seals[i]);

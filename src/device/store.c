@@ -113,7 +113,8 @@ void sz_store_free(struct sz_store *store)
 	sz_lock_release(store);
 	sz_root_free(&store->root);
 	sz_history_free(&store->history);
-	sz_ids_free(&store->superseded);
+	sz_refs_fini(&store->collector.refs);
+	sz_id_set_free(&store->collector.spared);
 	free(store->damages);
 	free(store->path);
 	free(store->state_folder);

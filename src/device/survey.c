@@ -1,12 +1,9 @@
 /*
- * survey: what generations refer to, and whether it is there, by names and lengths alone. Data is not read; index
- * pages are, each once for all generations that share it.
+ * survey: is what a generation refers to there, by names and lengths alone? Data is not read; index pages are, each once
+ * for all generations that share it.
  *
- * Two questions, two ways of counting:
- *   what must be kept?   a set of ids. Whoever asks fails if one index page cannot be read.
- *   what would open?     what is missing hurts sectors of its device: a band its own, a delta those that the manifest
- *                        lists, an index page or a hot image (ZFS's labels) all that depend on it. Nowhere
- *                        may more devices be hurt than redundancy covers.
+ * What is missing hurts sectors of its device: a band its own, a delta those that the manifest lists, an index page or a
+ * hot image (ZFS's labels) all that depend on it. Nowhere may more devices be hurt than redundancy covers.
  *
  * ZFS puts the parts of a block at about the same sectors of all devices. So sectors that are hurt on more
  * devices than parity allows are what is lost, and sectors are what is compared.
@@ -16,63 +13,11 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define SLOTS_AT_FIRST   1024U
 #define BUCKETS_AT_FIRST 256U
 
 static size_t id_hash(const struct sz_id *id)
 {
 	return (size_t)(sz_get_le64(id->bytes) ^ sz_get_le64(id->bytes + 8));
-}
-
-/* The slot of an id, or the free one where it would be. */
-static struct sz_id *slot_find(const struct id_set *set, const struct sz_id *id)
-{
-	size_t at = id_hash(id) & (set->capacity - 1);
-
-	while (!sz_id_is_none(&set->slots[at]) && memcmp(&set->slots[at], id, sizeof(*id)) != 0)
-		at = (at + 1) & (set->capacity - 1);
-	return &set->slots[at];
-}
-
-static int set_grow(struct id_set *set)
-{
-	struct id_set grown = { .capacity = set->capacity == 0 ? SLOTS_AT_FIRST : 2 * set->capacity,
-				.count = set->count };
-
-	grown.slots = calloc(grown.capacity, sizeof(*grown.slots));
-	if (grown.slots == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i < set->capacity; i++)
-		if (!sz_id_is_none(&set->slots[i]))
-			*slot_find(&grown, &set->slots[i]) = set->slots[i];
-	free(set->slots);
-	*set = grown;
-	return 0;
-}
-
-int sz_id_set_add(struct id_set *set, const struct sz_id *id)
-{
-	struct sz_id *slot;
-
-	if (4 * (set->count + 1) > 3 * set->capacity && set_grow(set) != 0)
-		return -ENOMEM;
-	slot = slot_find(set, id);
-	if (sz_id_is_none(slot)) {
-		*slot = *id;
-		set->count++;
-	}
-	return 0;
-}
-
-bool sz_id_set_has(const struct id_set *set, const struct sz_id *id)
-{
-	return set->count > 0 && !sz_id_is_none(slot_find(set, id));
-}
-
-void sz_id_set_free(struct id_set *set)
-{
-	free(set->slots);
-	*set = (struct id_set){ 0 };
 }
 
 static int page_read(struct sz_store *store, const struct sz_ref *ref, struct sz_bytes *payload_out)
@@ -82,8 +27,8 @@ static int page_read(struct sz_store *store, const struct sz_ref *ref, struct sz
 	return header == NULL ? -ENOMEM : sz_blob_look(store, ref, header, payload_out);
 }
 
-static int manifest_read(struct sz_store *store, const struct sz_ref *ref,
-			 struct sz_manifest *manifest_out)
+int sz_manifest_read(struct sz_store *store, const struct sz_ref *ref,
+		     struct sz_manifest *manifest_out)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
 	int result = page_read(store, ref, &payload);
@@ -92,76 +37,12 @@ static int manifest_read(struct sz_store *store, const struct sz_ref *ref,
 			   : sz_manifest_decode(payload.data, payload.length, manifest_out);
 }
 
-static int shard_read(struct sz_store *store, const struct sz_ref *ref, struct sz_shard *shard_out)
+int sz_shard_read(struct sz_store *store, const struct sz_ref *ref, struct sz_shard *shard_out)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
 	int result = page_read(store, ref, &payload);
 
 	return result != 0 ? result : sz_shard_decode(payload.data, payload.length, shard_out);
-}
-
-/* What a generation refers to. */
-
-struct referring {
-	struct sz_store *store;
-	const struct id_set *except; /* may be NULL */
-	struct id_set *set;
-};
-
-static bool is_known(const struct referring *referring, const struct sz_id *id)
-{
-	return sz_id_set_has(referring->set, id) ||
-	       (referring->except != NULL && sz_id_set_has(referring->except, id));
-}
-
-static int refer(const struct referring *referring, const struct sz_id *id)
-{
-	return sz_id_is_none(id) ? 0 : sz_id_set_add(referring->set, id);
-}
-
-/* A page comes into the set after what it refers to: a set in which it is has that too. */
-static int shard_refs(const struct referring *referring, const struct sz_ref *ref)
-{
-	CLEANUP(sz_shard_free) struct sz_shard shard = { 0 };
-	int result;
-
-	if (is_known(referring, &ref->id))
-		return 0;
-	result = shard_read(referring->store, ref, &shard);
-	for (uint32_t i = 0; i < shard.band_count && result == 0; i++)
-		result = refer(referring, &shard.bands[i].ref.id);
-	return result != 0 ? result : refer(referring, &ref->id);
-}
-
-static int manifest_refs(const struct referring *referring, const struct sz_ref *ref)
-{
-	CLEANUP(sz_manifest_free) struct sz_manifest manifest = { 0 };
-	int result;
-
-	if (sz_id_is_none(&ref->id) || is_known(referring, &ref->id))
-		return 0;
-	result = manifest_read(referring->store, ref, &manifest);
-	if (result == 0)
-		result = refer(referring, &manifest.hot.id);
-	for (uint32_t i = 0; i < manifest.shard_count && result == 0; i++)
-		result = shard_refs(referring, &manifest.shards[i].shard);
-	for (uint32_t i = 0; i < manifest.delta_count && result == 0; i++) {
-		result = refer(referring, &manifest.deltas[i].delta.id);
-		if (result == 0 && !manifest.deltas[i].list_is_inline)
-			result = refer(referring, &manifest.deltas[i].list.id);
-	}
-	return result != 0 ? result : refer(referring, &ref->id);
-}
-
-int sz_generation_refs(struct sz_store *store, const struct generation *generation,
-		       const struct id_set *except, struct id_set *set)
-{
-	const struct referring referring = { store, except, set };
-	int result = refer(&referring, &generation->id);
-
-	for (uint32_t i = 0; i < generation->root.device_count && result == 0; i++)
-		result = manifest_refs(&referring, &generation->root.devices[i].manifest);
-	return result;
 }
 
 /* What is missing. */
@@ -213,7 +94,7 @@ static int survey_grow(struct survey *survey)
 	return 0;
 }
 
-static uint64_t band_file_bytes(uint32_t data_slots)
+uint64_t sz_band_file_bytes(uint32_t data_slots)
 {
 	return (1 + (uint64_t)data_slots + DIV_ROUND_UP(data_slots, SZ_LEAF_ENTRIES)) *
 		       SZ_PAGE_BYTES +
@@ -223,7 +104,7 @@ static uint64_t band_file_bytes(uint32_t data_slots)
 static int shard_look(struct sz_store *store, const struct sz_ref *ref, struct survey_page *page)
 {
 	CLEANUP(sz_shard_free) struct sz_shard shard = { 0 };
-	int result = shard_read(store, ref, &shard);
+	int result = sz_shard_read(store, ref, &shard);
 
 	page->id = ref->id;
 	page->is_lost = result == -EBADMSG;
@@ -232,7 +113,7 @@ static int shard_look(struct sz_store *store, const struct sz_ref *ref, struct s
 		const struct sz_shard_band *band = &shard.bands[i];
 		uint32_t bit = band->band % SZ_SHARD_BANDS;
 
-		if (!sz_catalog_has(store, &band->ref.id, band_file_bytes(band->data_slots)))
+		if (!sz_catalog_has(store, &band->ref.id, sz_band_file_bytes(band->data_slots)))
 			page->missing[bit / 8] |= (uint8_t)(1U << bit % 8);
 	}
 	return page->is_lost ? 0 : result;
@@ -365,7 +246,7 @@ static int look_at_device(struct surveying *surveying)
 
 	if (device->state != 0) /* it was missing when the generation was sealed */
 		return hurt_device(surveying);
-	result = manifest_read(surveying->store, &device->manifest, &manifest);
+	result = sz_manifest_read(surveying->store, &device->manifest, &manifest);
 	if (result == -EBADMSG) {
 		surveying->missing_pages++;
 		return hurt_device(surveying);

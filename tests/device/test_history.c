@@ -322,10 +322,30 @@ static void test_hurt_apart(void **state)
 	}
 }
 
+static int add(void *context, const struct sz_id *id)
+{
+	return sz_id_set_add(context, id);
+}
+
+/* What the walk comes by, after other generations. */
+static void walk(struct harness *harness, size_t at, struct id_set *set)
+{
+	struct refs *refs = &harness->store->collector.refs;
+
+	OK(sz_refs_walk(refs, harness->store->history.at[at], add, set));
+}
+
+static void load(struct harness *harness)
+{
+	for (size_t i = 0; i < harness->store->history.count; i++)
+		OK(sz_refs_load(harness->store, harness->store->history.at[i]));
+}
+
 /* All that is on the disks is referred to by a generation that is kept. */
 static void test_references(void **state)
 {
 	CLEANUP(sz_id_set_free) struct id_set all = { 0 };
+	CLEANUP(sz_id_set_free) struct id_set newest = { 0 };
 	CLEANUP(sz_id_set_free) struct id_set rest = { 0 };
 	struct harness harness;
 	struct objects objects;
@@ -336,8 +356,10 @@ static void test_references(void **state)
 	OK(harness_try_open(&harness, true));
 	history = &harness.store->history;
 	assert_true(history->count >= 2);
+	load(&harness);
+	sz_refs_walk_begin(&harness.store->collector.refs);
 	for (size_t i = 0; i < history->count; i++)
-		OK(sz_generation_refs(harness.store, history->at[i], NULL, &all));
+		walk(&harness, i, &all);
 	objects_list(&harness, &objects);
 	for (size_t i = 0; i < objects.count; i++) {
 		struct sz_id id;
@@ -347,26 +369,29 @@ static void test_references(void **state)
 		OK(sz_name_decode(&objects.key->keys, objects.list[i].name, &id));
 		assert_true(sz_id_set_has(&all, &id));
 	}
-	/* What only the older ones refer to: less than all, and nothing of the newest. */
-	{
-		CLEANUP(sz_id_set_free) struct id_set newest = { 0 };
-
-		OK(sz_generation_refs(harness.store, history->at[0], NULL, &newest));
-		for (size_t i = 1; i < history->count; i++)
-			OK(sz_generation_refs(harness.store, history->at[i], &newest, &rest));
-		assert_true(rest.count > 0 && rest.count < all.count);
-		assert_true(newest.count < all.count);
-		assert_false(sz_id_set_has(&rest, &history->at[0]->id));
-	}
 	objects_free(&objects);
+	/* The older ones come by less than all, and by what the newest has not. */
+	sz_refs_walk_begin(&harness.store->collector.refs);
+	walk(&harness, 0, &newest);
+	for (size_t i = 1; i < history->count; i++)
+		walk(&harness, i, &rest);
+	assert_true(newest.count < all.count && rest.count > 0 && rest.count < all.count);
+	assert_true(newest.count + rest.count >= all.count);
+	assert_false(sz_id_set_has(&rest, &history->at[0]->id));
+	/* Forgotten, and read again. */
+	for (size_t i = 0; i < history->count; i++)
+		sz_refs_release(harness.store, history->at[i]);
+	assert_int_equal(harness.store->collector.refs.page_count, 0);
+	load(&harness);
+	assert_true(harness.store->collector.refs.page_count > 0);
+	for (size_t i = 0; i < history->count; i++)
+		assert_true(history->at[i]->is_complete);
 	harness_abandon(&harness);
 	/* A page that cannot be read: it is not known. */
 	lose_objects(&harness, SZ_KIND_INDEX, 4, FORM_FLIPPED_TAG);
 	OK(harness_try_open(&harness, true));
-	sz_id_set_free(&all);
-	assert_int_equal(
-		sz_generation_refs(harness.store, harness.store->history.at[0], NULL, &all),
-		-EBADMSG);
+	assert_int_equal(sz_refs_load(harness.store, harness.store->history.at[0]), -EBADMSG);
+	assert_null(harness.store->history.at[0]->pages);
 	harness_abandon(&harness);
 	harness_fini(&harness);
 }

@@ -1,0 +1,283 @@
+/*
+ * refs: what generations refer to, in memory. Generations share most of their index pages: each is read once, when
+ * the first generation that has it is loaded, and forgotten with the last.
+ *
+ *   generation → manifests (one a device) → shards → bands
+ *                          → hot image, deltas, sector lists
+ *
+ * A page that cannot be read is an error: what it refers to is not known, and whoever wants to remove
+ * anything must not.
+ */
+#include "device/device_internal.h"
+
+#include <errno.h>
+
+#define BUCKETS_AT_FIRST 256U
+
+struct index_page {
+	struct index_page *next; /* in its bucket */
+	struct sz_id id;
+	uint32_t references; /* by generations, and by pages */
+	uint64_t walk;       /* the last one that came by */
+	bool is_complete;    /* all that it refers to is there, by name and length */
+	struct sz_id *objects;
+	uint32_t object_count;
+	struct index_page **shards; /* of a manifest */
+	uint32_t shard_count;
+};
+
+static size_t bucket_of(const struct refs *refs, const struct sz_id *id)
+{
+	return (size_t)sz_get_le64(id->bytes + 8) & (refs->bucket_count - 1);
+}
+
+static int buckets_grow(struct refs *refs)
+{
+	struct refs grown = { .bucket_count = refs->bucket_count == 0 ? BUCKETS_AT_FIRST
+								      : 2 * refs->bucket_count };
+
+	grown.buckets = calloc(grown.bucket_count, sizeof(struct index_page *));
+	if (grown.buckets == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < refs->bucket_count; i++) {
+		struct index_page *page;
+
+		while ((page = refs->buckets[i]) != NULL) {
+			size_t at = bucket_of(&grown, &page->id);
+
+			refs->buckets[i] = page->next;
+			page->next = grown.buckets[at];
+			grown.buckets[at] = page;
+		}
+	}
+	free(refs->buckets);
+	refs->buckets = grown.buckets;
+	refs->bucket_count = grown.bucket_count;
+	return 0;
+}
+
+static void page_free(struct index_page *page)
+{
+	free(page->objects);
+	free(page->shards);
+	free(page);
+}
+
+void sz_refs_fini(struct refs *refs)
+{
+	for (size_t i = 0; i < refs->bucket_count; i++) {
+		struct index_page *page;
+
+		while ((page = refs->buckets[i]) != NULL) {
+			refs->buckets[i] = page->next;
+			page_free(page);
+		}
+	}
+	free(refs->buckets);
+	*refs = (struct refs){ 0 };
+}
+
+static struct index_page *page_find(const struct refs *refs, const struct sz_id *id)
+{
+	struct index_page *page =
+		refs->bucket_count == 0 ? NULL : refs->buckets[bucket_of(refs, id)];
+
+	while (page != NULL && memcmp(&page->id, id, sizeof(*id)) != 0)
+		page = page->next;
+	return page;
+}
+
+static void page_release(struct refs *refs, struct index_page *page)
+{
+	struct index_page **at;
+
+	if (page == NULL || --page->references > 0)
+		return;
+	for (uint32_t i = 0; i < page->shard_count; i++)
+		page_release(refs, page->shards[i]);
+	at = &refs->buckets[bucket_of(refs, &page->id)];
+	while (*at != page)
+		at = &(*at)->next;
+	*at = page->next;
+	refs->page_count--;
+	page_free(page);
+}
+
+/* bytes 0: any length will do. */
+static void object_add(struct sz_store *store, struct index_page *page, const struct sz_id *id,
+		       uint64_t bytes)
+{
+	if (sz_id_is_none(id))
+		return;
+	page->objects[page->object_count++] = *id;
+	page->is_complete = page->is_complete && sz_catalog_has(store, id, bytes);
+}
+
+static int shard_load(struct sz_store *store, const struct sz_ref *ref, struct index_page *page)
+{
+	CLEANUP(sz_shard_free) struct sz_shard shard = { 0 };
+	int result = sz_shard_read(store, ref, &shard);
+
+	if (result != 0)
+		return result;
+	page->objects = calloc((size_t)shard.band_count + 1, sizeof(*page->objects));
+	if (page->objects == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < shard.band_count; i++)
+		object_add(store, page, &shard.bands[i].ref.id,
+			   sz_band_file_bytes(shard.bands[i].data_slots));
+	return 0;
+}
+
+typedef int load_fn(struct sz_store *store, const struct sz_ref *ref, struct index_page *page);
+
+/* The page, held once more; read if it is not known. */
+static int page_get(struct sz_store *store, const struct sz_ref *ref, load_fn *load,
+		    struct index_page **page_out)
+{
+	struct refs *refs = &store->collector.refs;
+	struct index_page *page = page_find(refs, &ref->id);
+	int result;
+
+	if (page != NULL) {
+		page->references++;
+		*page_out = page;
+		return 0;
+	}
+	if (refs->page_count >= refs->bucket_count && buckets_grow(refs) != 0)
+		return -ENOMEM;
+	page = calloc(1, sizeof(*page));
+	if (page == NULL)
+		return -ENOMEM;
+	page->id = ref->id;
+	page->references = 1;
+	page->is_complete = true;
+	result = load(store, ref, page);
+	if (result != 0) {
+		for (uint32_t i = 0; i < page->shard_count; i++)
+			page_release(refs, page->shards[i]);
+		page_free(page);
+		return result;
+	}
+	page->next = refs->buckets[bucket_of(refs, &page->id)];
+	refs->buckets[bucket_of(refs, &page->id)] = page;
+	refs->page_count++;
+	*page_out = page;
+	return 0;
+}
+
+static int manifest_load(struct sz_store *store, const struct sz_ref *ref, struct index_page *page)
+{
+	CLEANUP(sz_manifest_free) struct sz_manifest manifest = { 0 };
+	int result = sz_manifest_read(store, ref, &manifest);
+
+	if (result != 0)
+		return result;
+	page->objects = calloc(1 + 2 * (size_t)manifest.delta_count, sizeof(*page->objects));
+	page->shards = calloc((size_t)manifest.shard_count + 1, sizeof(struct index_page *));
+	if (page->objects == NULL || page->shards == NULL)
+		return -ENOMEM;
+	object_add(store, page, &manifest.hot.id, 0);
+	for (uint32_t i = 0; i < manifest.delta_count; i++) {
+		const struct sz_manifest_delta *delta = &manifest.deltas[i];
+
+		object_add(store, page, &delta->delta.id, delta->stored_bytes);
+		if (!delta->list_is_inline)
+			object_add(store, page, &delta->list.id, 0);
+	}
+	for (uint32_t i = 0; i < manifest.shard_count && result == 0; i++) {
+		result = page_get(store, &manifest.shards[i].shard, shard_load,
+				  &page->shards[page->shard_count]);
+		if (result == 0)
+			page->is_complete =
+				page->is_complete && page->shards[page->shard_count++]->is_complete;
+	}
+	return result;
+}
+
+int sz_refs_load(struct sz_store *store, struct generation *generation)
+{
+	const struct sz_root *root = &generation->root;
+	struct index_page **pages;
+	bool is_complete = true;
+	int result = 0;
+
+	if (generation->pages != NULL)
+		return 0;
+	pages = calloc((size_t)root->device_count + 1, sizeof(struct index_page *));
+	if (pages == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < root->device_count && result == 0; i++) {
+		const struct sz_root_device *device = &root->devices[i];
+
+		is_complete = is_complete && device->state == 0;
+		if (sz_id_is_none(&device->manifest.id))
+			continue;
+		result = page_get(store, &device->manifest, manifest_load, &pages[i]);
+		if (result == 0)
+			is_complete = is_complete && pages[i]->is_complete;
+	}
+	if (result != 0) {
+		for (uint32_t i = 0; i < root->device_count; i++)
+			page_release(&store->collector.refs, pages[i]);
+		free(pages);
+		return result;
+	}
+	generation->pages = pages;
+	generation->is_complete = is_complete;
+	return 0;
+}
+
+void sz_refs_release(struct sz_store *store, struct generation *generation)
+{
+	for (uint32_t i = 0; generation->pages != NULL && i < generation->root.device_count; i++)
+		page_release(&store->collector.refs, generation->pages[i]);
+	free(generation->pages);
+	generation->pages = NULL;
+}
+
+static int page_walk(const struct refs *refs, struct index_page *page, refs_fn *each, void *context)
+{
+	int result;
+
+	if (page == NULL || page->walk == refs->walk)
+		return 0;
+	page->walk = refs->walk;
+	result = each(context, &page->id);
+	for (uint32_t i = 0; i < page->object_count && result == 0; i++)
+		result = each(context, &page->objects[i]);
+	for (uint32_t i = 0; i < page->shard_count && result == 0; i++)
+		result = page_walk(refs, page->shards[i], each, context);
+	return result;
+}
+
+static int set_add(void *context, const struct sz_id *id)
+{
+	return sz_id_is_none(id) ? 0 : sz_id_set_add(context, id);
+}
+
+int sz_refs_gather(struct sz_store *store, struct generation *generation, struct id_set *set)
+{
+	int result = sz_refs_load(store, generation);
+
+	sz_refs_walk_begin(&store->collector.refs);
+	return result != 0 ? result
+			   : sz_refs_walk(&store->collector.refs, generation, set_add, set);
+}
+
+void sz_refs_walk_begin(struct refs *refs)
+{
+	refs->walk++;
+}
+
+int sz_refs_walk(const struct refs *refs, const struct generation *generation, refs_fn *each,
+		 void *context)
+{
+	int result = each(context, &generation->id);
+
+	if (generation->pages == NULL)
+		return result;
+	for (uint32_t i = 0; i < generation->root.device_count && result == 0; i++)
+		result = page_walk(refs, generation->pages[i], each, context);
+	return result;
+}

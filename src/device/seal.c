@@ -3,6 +3,7 @@
  *
  *   prepare    the next epoch's logs are made, and durable: without a record they say nothing
  *   gate       the epoch ends, the next begins: nothing waits longer than for this, and it waits for no disk
+ *   commit     the old logs are durable to their end: what the new ones acknowledge has its ground
  *   build      bands, delta, hot image, changed index pages; synced, renamed out of live/
  *   root       to each folder in turn: the first durable one commits
  *   publish    memory follows; the old live files go
@@ -199,7 +200,13 @@ static int seal_build(struct sz_store *store, struct batch *batch, bool compact_
 
 		if (device->folder == NO_DEVICE)
 			continue;
-		result = sz_device_seal(batch, device, compact_all, &seals[i]);
+		{
+			MUTEX_SCOPE(&device->flush_lock);
+
+			result = sz_epoch_commit(device, device->sealing);
+		}
+		if (result == 0)
+			result = sz_device_seal(batch, device, compact_all, &seals[i]);
 		if (result == 0)
 			result = deltas_grow(device);
 	}

@@ -247,7 +247,7 @@ void sz_part_remove(struct sz_store *store, const struct sz_id *id, enum sz_part
 		if (at->part != part)
 			continue;
 		result = sz_backend_remove(store->folders[at->folder].backend, part, at->name);
-		if (result == 0 || result == -ENOENT)
+		if (result == 0)
 			sz_catalog_drop(store, id, at->folder, part);
 	}
 }
@@ -331,8 +331,12 @@ int sz_roots_sync(struct sz_store *store)
 {
 	int result = 0;
 
-	for (uint32_t i = 0; i < store->folder_count && result == 0; i++)
-		result = sz_backend_sync_folder(store->folders[i].backend, SZ_SEALED);
+	/* In live/ too: a root that was renamed by a process that died may stand there still, on the disk. */
+	for (uint32_t i = 0; i < store->folder_count && result == 0; i++) {
+		result = sz_backend_sync_folder(store->folders[i].backend, SZ_LIVE);
+		if (result == 0)
+			result = sz_backend_sync_folder(store->folders[i].backend, SZ_SEALED);
+	}
 	store->collector.is_broken = result != 0;
 	return result;
 }

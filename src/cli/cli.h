@@ -56,6 +56,7 @@ enum option_id {
 	OPTION_FOREGROUND,
 	OPTION_GENERATION,
 	OPTION_CHOOSE,
+	OPTION_SEAL_INTERVAL,
 	OPTION_COUNT,
 };
 
@@ -64,6 +65,7 @@ struct options {
 	uint64_t memory_bytes;
 	uint64_t size_bytes;
 	uint64_t band_bytes;
+	uint64_t seal_interval_s; /* 0: never */
 	uint32_t devices;
 	enum sz_raid raid;
 	enum sz_kdf kdf;
@@ -162,11 +164,14 @@ enum session_parts {
 };
 struct session {
 	struct sz_store *store;
-	struct sz_pool *pool; /* NULL if only the store was asked for */
-	struct sz_fs *fs;     /* NULL if only the pool was asked for */
-	bool is_shared;       /* that of the process, for a command that runs for another */
-	bool is_read_only;    /* as the command asked for it */
+	struct sz_pool *pool;  /* NULL if only the store was asked for */
+	struct sz_fs *fs;      /* NULL if only the pool was asked for */
+	struct sealer *sealer; /* NULL: none runs */
+	bool is_shared;        /* that of the process, for a command that runs for another */
+	bool is_read_only;     /* as the command asked for it */
 };
+/* The text without the store's path before it. */
+const char *text_after_store(const char *text, const char *store);
 /* Puts the store's path before the error's text, once. Returns result. */
 int store_fail(struct invocation *, int result);
 /* Opens the store that operand 0 names, with its passphrase, and the parts above it. */
@@ -185,6 +190,16 @@ int session_close(struct invocation *, struct session *session, int result) MUST
  * until serve_until_interrupted has returned. store: as it was opened.
  */
 void session_share(const struct session *session, const char *store);
+
+/*
+ * sealer.c: while a process keeps a pool open, ends the generation every --seal-interval. session: whose store and
+ * pool are open; they stay so until the sealer has stopped, which waits for a seal that is under way.
+ */
+int sealer_start(struct invocation *, struct session *session) MUST_CHECK;
+void sealer_stop(struct session *session);
+#define SEALER_TEXT_BYTES 480U
+/* interval 0: it does not run. problem: why the last seal failed, "" if it did not. */
+void sealer_tell(struct sealer *sealer, uint64_t *interval_s_out, char problem[SEALER_TEXT_BYTES]);
 
 /* Passphrases: in secret memory, freed by passphrase_free. */
 struct passphrase_source {

@@ -51,7 +51,7 @@ static const struct command commands[] = {
 		  BIT(GENERATE_PASSPHRASE) | BIT(KDF),
 	  cmd_passphrase, true },
 	{ "serve", "STORE", "keep the pool open for other commands", 1, 1,
-	  WRITING | BIT(FOREGROUND) | BIT(STOP), cmd_serve, false },
+	  WRITING | BIT(FOREGROUND) | BIT(STOP) | BIT(SEAL_INTERVAL), cmd_serve, false },
 	{ "version", "", "show the version", 0, 0, EVERYWHERE | BIT(JSON), cmd_version, false },
 	{ "help", "[COMMAND]", "show how to use a command", 0, 1, EVERYWHERE | BIT(JSON), cmd_help,
 	  false },

@@ -7,9 +7,15 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define MEMORY_MIN_BYTES (128ULL << 20) /* as sz_engine_start has it */
-#define BAND_MIN_BYTES   (1ULL << 20)
-#define BAND_MAX_BYTES   (64ULL << 20)
+#define MEMORY_MIN_BYTES    (128ULL << 20) /* as sz_engine_start has it */
+#define BAND_MIN_BYTES      (1ULL << 20)
+#define BAND_MAX_BYTES      (64ULL << 20)
+
+#define MINUTE_S            60ULL
+#define HOUR_S              (60 * MINUTE_S)
+#define DAY_S               (24 * HOUR_S)
+#define SEAL_INTERVAL_S     (15 * MINUTE_S) /* the ladder's first rung: docs/DESIGN.md */
+#define SEAL_INTERVAL_MAX_S (7 * DAY_S)     /* as long as the ladder lets a copy take */
 
 static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_HELP] = { "help", 'h', NULL, "show this help" },
@@ -45,6 +51,8 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_CHECK] = { "check", 0, NULL, "exit code 6 unless all is well" },
 	[OPTION_GENERATION] = { "generation", 0, "N", "read this generation: its number or code" },
 	[OPTION_CHOOSE] = { "choose", 0, "CODE", "go on from this generation, set others aside" },
+	[OPTION_SEAL_INTERVAL] = { "seal-interval", 0, "TIME",
+				   "end the generation so often (default: 15m; off: never)" },
 };
 
 const struct option_spec *option_spec(enum option_id id)
@@ -123,6 +131,33 @@ static int memory_option(struct invocation *invocation, const char *text)
 	return result;
 }
 
+/* "30s", "15m", "2h", "1d", "off". */
+static int interval_option(struct invocation *invocation, const char *text)
+{
+	static const struct {
+		const char *unit;
+		uint64_t seconds;
+	} units[] = { { "s", 1 }, { "m", MINUTE_S }, { "h", HOUR_S }, { "d", DAY_S } };
+	uint64_t *interval_s = &invocation->options.seal_interval_s;
+	char *end;
+	unsigned long value;
+
+	*interval_s = 0;
+	if (strcmp(text, "off") == 0 || strcmp(text, "0") == 0)
+		return 0;
+	value = isdigit((unsigned char)text[0]) ? strtoul(text, &end, 10) : 0;
+	for (size_t i = 0; value > 0 && i < ARRAY_LENGTH(units); i++)
+		if (strcmp(end, units[i].unit) == 0 &&
+		    value <= SEAL_INTERVAL_MAX_S / units[i].seconds)
+			*interval_s = value * units[i].seconds;
+	if (*interval_s == 0)
+		return usage_fail(invocation,
+				  "--seal-interval '%s': has to be a time of at most 7d, like 30s, "
+				  "15m or 2h, or off",
+				  text);
+	return 0;
+}
+
 static int devices_option(struct invocation *invocation, const char *text)
 {
 	char *end;
@@ -198,6 +233,8 @@ static int option_take(struct invocation *invocation, enum option_id id, char *v
 		return size_option(invocation, "size", value, &options->size_bytes);
 	case OPTION_BAND_SIZE:
 		return band_option(invocation, value);
+	case OPTION_SEAL_INTERVAL:
+		return interval_option(invocation, value);
 	case OPTION_DEVICES:
 		return devices_option(invocation, value);
 	case OPTION_KDF:
@@ -306,7 +343,9 @@ int options_parse(struct invocation *invocation, int argc, char **argv, int *cou
 	int count = 0;
 	int result = 0;
 
-	invocation->options = (struct options){ .devices = 6, .raid = SZ_RAID_Z2 };
+	invocation->options = (struct options){ .devices = 6,
+						.raid = SZ_RAID_Z2,
+						.seal_interval_s = SEAL_INTERVAL_S };
 	for (int i = 1; result == 0 && i < argc; i++) {
 		if (ended || argv[i][0] != '-' || argv[i][1] == '\0')
 			argv[1 + count++] = argv[i];

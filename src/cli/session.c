@@ -19,14 +19,22 @@ void session_share(const struct session *session, const char *store)
 	shared_store = store;
 }
 
+const char *text_after_store(const char *text, const char *store)
+{
+	size_t length = strlen(store);
+
+	while (strncmp(text, store, length) == 0 && strncmp(text + length, ": ", 2) == 0)
+		text += length + 2;
+	return text;
+}
+
 int store_fail(struct invocation *invocation, int result)
 {
 	const char *path = invocation->operands[0];
 	char *text = invocation->error.text;
-	size_t length = strlen(path);
+	const char *rest = text_after_store(text, path);
 
-	while (strncmp(text, path, length) == 0 && strncmp(text + length, ": ", 2) == 0)
-		memmove(text, text + length + 2, strlen(text + length + 2) + 1);
+	memmove(text, rest, strlen(rest) + 1);
 	return sz_fail(&invocation->error, result, "%s", path);
 }
 
@@ -136,7 +144,7 @@ int session_check(struct invocation *invocation, bool is_copy, struct sz_check *
 	CLEANUP_FREE char *state = state_folder();
 	struct sz_store_open options = { .is_copy = is_copy, .state_folder = state };
 	struct sz_passphrase passphrase = { 0 };
-	struct session session;
+	struct session session = { 0 };
 	int result;
 
 	if (console_current() != console_own()) {

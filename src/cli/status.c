@@ -14,6 +14,8 @@
 struct report {
 	struct sz_pool_status pool;
 	struct sz_opening opening;
+	uint64_t seal_interval_s;
+	char seal_problem[SEALER_TEXT_BYTES];
 	struct sz_damage *damages;
 	size_t damage_count;
 	size_t damage_capacity;
@@ -83,6 +85,7 @@ static int report_make(struct session *session, struct report *report, struct sz
 	int result = sz_pool_status(session->pool, &report->pool, error);
 
 	sz_store_opening(session->store, &report->opening);
+	sealer_tell(session->sealer, &report->seal_interval_s, report->seal_problem);
 	if (result != 0)
 		return result;
 	result = sz_store_damage_each(session->store, damage_add, report);
@@ -178,6 +181,9 @@ static void text_print(const struct report *report)
 	if (report->opening.is_notable && report->opening.aside[0] != '\0')
 		folded_print(" aside", report->opening.aside);
 	scan_print(&pool->scan);
+	if (report->seal_problem[0] != '\0')
+		(void)fprintf(console_out(), "  seal: failed, and is tried again\n\t%s\n",
+			      report->seal_problem);
 	(void)fprintf(console_out(), "config:\n\n\t%-*s %-*s %5s %5s %5s\n", NAME_WIDTH, "NAME",
 		      STATE_WIDTH, "STATE", "READ", "WRITE", "CKSUM");
 	for (size_t i = 0; i < pool->vdev_count; i++) {
@@ -254,12 +260,14 @@ static json_t *report_json(const struct report *report)
 						      (json_int_t)report->damages[i].sectors));
 	for (size_t i = 0; i < report->error_count; i++)
 		(void)json_array_append_new(errors, json_name(report->errors[i]));
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}}", "pool",
-			 SZ_POOL_NAME, "state", pool->state, "status", pool->status_text, "action",
-			 pool->action_text, "scan", scan_json(&pool->scan), "config", vdevs,
-			 "data_errors", (json_int_t)pool->data_errors, "errors", errors, "damage",
-			 damages, "opening", "chosen", report->opening.chosen, "aside",
-			 report->opening.aside, "is_notable", report->opening.is_notable);
+	return json_pack(
+		"{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}, s:{s:I, s:s}}",
+		"pool", SZ_POOL_NAME, "state", pool->state, "status", pool->status_text, "action",
+		pool->action_text, "scan", scan_json(&pool->scan), "config", vdevs, "data_errors",
+		(json_int_t)pool->data_errors, "errors", errors, "damage", damages, "opening",
+		"chosen", report->opening.chosen, "aside", report->opening.aside, "is_notable",
+		report->opening.is_notable, "sealing", "interval_s",
+		(json_int_t)report->seal_interval_s, "problem", report->seal_problem);
 }
 
 int status_print(struct invocation *invocation, struct session *session, bool *is_intact_out,
@@ -276,7 +284,8 @@ int status_print(struct invocation *invocation, struct session *session, bool *i
 		report.pool.data_errors == 0 && (strcmp(report.pool.state, "ONLINE") == 0 ||
 						 strcmp(report.pool.state, "DEGRADED") == 0);
 	*is_healthy_out = *is_intact_out && report.pool.status_text[0] == '\0' &&
-			  strcmp(report.pool.state, "ONLINE") == 0 && report.damage_count == 0;
+			  strcmp(report.pool.state, "ONLINE") == 0 && report.damage_count == 0 &&
+			  report.seal_problem[0] == '\0';
 	report_free(&report);
 	return result;
 }

@@ -7,6 +7,15 @@ mkdir -m 0700 runtime
 export XDG_RUNTIME_DIR=$work/runtime
 stop_all() { "$szpool" serve --stop "$work/store" 2>/dev/null; }
 trap 'stop_all; cleanup' EXIT
+# In the foreground of the background, so that its number is known; it returns once commands are served.
+serve_here() { # OPTION…
+	"$szpool" serve --foreground "$@" store 2>served &
+	server=$!
+	while ! env -u SZPOOL_PASSPHRASE_FILE "$szpool" ls store >/dev/null 2>&1; do
+		kill -0 "$server" || return 1
+		sleep 0.1
+	done
+}
 
 head -c 30000000 /dev/urandom >big
 mkdir -p tree/deep && printf one >tree/file && ln -s file tree/link && printf two >tree/deep/file
@@ -93,17 +102,56 @@ ok "what was running has ended" bash -c "! '$szpool' cat --passphrase-file new s
 export SZPOOL_PASSPHRASE_FILE=$work/new
 ok "all is there" bash -c "'$szpool' cat store /big3 | cmp - big"
 
-ok "serve again" run serve store
+ok "serve again" serve_here
 ok "put" run put store big /last
-pkill -KILL -f "szpool serve store"
-sleep 0.2
+kill -KILL "$server"
+wait "$server" 2>/dev/null
 ok "after its death a command runs by itself, and nothing is lost" bash -c "'$szpool' cat store /last | cmp - big"
 ok "serve in its socket's place" run serve store
 ok "stop" run serve --stop store
 ok "scrub" run scrub store
 then_ok "finds nothing" grep -q "with 0 errors" out
-ok "a terminated server ends in good order" bash -c "
-	'$szpool' serve --foreground store 2>/dev/null & server=\$!
-	while ! '$szpool' ls store 2>/dev/null | grep -q big; do sleep 0.1; done
-	kill -TERM \$server; wait \$server; [ \$? = 0 ]"
+
+# Generations end while the pool is open.
+fails "an interval that is none" 2 "--seal-interval '5': has to be a time" run serve --seal-interval 5 store
+fails "one that is too long" 2 "at most 7d" run serve --seal-interval 8d store
+fails "put has none" 2 "has no option --seal-interval" run put --seal-interval 5s store big /
+generation() { run info --json store | jq .generation; }
+within_seconds() { # COMMAND…: it succeeds soon
+	local tries=100
+	while ! "$@"; do
+		[ $((tries -= 1)) -gt 0 ] || return 1
+		sleep 0.1
+	done
+}
+is_after() { [ "$(generation)" -gt "$1" ]; }
+reports() { run status --json store | jq -e "$1" >/dev/null; }
+ok "serve" serve_here --seal-interval 1s
+before=$(generation)
+ok "put" run put store big /sealed
+ok "it is sealed" within_seconds is_after "$before"
+sleep 2
+before=$(generation)
+sleep 3
+ok "nothing is written, nothing sealed" test "$(generation)" = "$before"
+ok "status" run status --json store
+then_ok "has the interval" jq -e '.sealing.interval_s == 1 and .sealing.problem == ""' out
+# A lock record that is gone is another process's, for all that the server knows.
+lock=$(find store -maxdepth 1 -type f -size -2 -printf '%f\n')
+mv "store/$lock" lock
+ok "put while no seal may be" run put store big /unsealed
+ok "status tells that sealing fails" within_seconds reports '.sealing.problem | test("another process has taken the store over")'
+fails "not all is well then" 6 "not all is well" bash -c "'$szpool' status --check store >/dev/null"
+ok "it is told once" test "$(grep -c 'taken the store over.*tried again' served)" = 1
+mv lock "store/$lock"
+ok "once it can be, it is sealed" within_seconds is_after "$before"
+ok "and status says so" within_seconds reports '.sealing.problem == ""'
+kill -TERM "$server"
+status=0
+wait "$server" || status=$?
+ok "a terminated server ends in good order" test $status = 0
+ok "serve that never seals" run serve --seal-interval off store
+ok "status" run status --json store
+then_ok "says so" jq -e '.sealing.interval_s == 0' out
+ok "stop" run serve --stop store
 done_testing

@@ -42,6 +42,7 @@
 #include <sys/zfeature.h>
 #include <sys/zfs_sa.h>
 #include <sys/zil.h>
+#include <sys/zil_impl.h>
 #include <sys/zio.h>
 #include <zfs_prop.h>
 #pragma GCC diagnostic pop

@@ -57,9 +57,8 @@ int sz_fs_getattr(struct sz_fs *fs, uint64_t number, struct stat *stat_out)
 	return result;
 }
 
-/* Everything but the size, in one transaction. Under the inode's write lock. */
-static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fields,
-			  const struct stat *values)
+int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fields,
+		   const struct stat *values, const struct flags_change *flags)
 {
 	uint64_t uid = values->st_uid;
 	uint64_t gid = values->st_gid;
@@ -69,11 +68,17 @@ static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fi
 	struct inode *xattrs =
 		NULL; /* the folder of its extended attributes, which has its owner */
 	struct mode_change mode;
-	sa_bulk_attr_t bulk[5 + MODE_CHANGE_BULK];
+	uint64_t pflags = 0;
+	uint64_t project = flags == NULL ? 0 : flags->project;
+	sa_bulk_attr_t bulk[7 + MODE_CHANGE_BULK];
 	int count = 0;
 	dmu_tx_t *tx;
 	int result = 0;
 
+	/* Where it stands counts for ZFS's accounting: one that has none cannot just get one. */
+	if (flags != NULL && flags->sets_project &&
+	    (inode_u64(fs, inode, ZPL_FLAGS) & ZFS_PROJID) == 0)
+		return -EOPNOTSUPP;
 	if ((fields & (SZ_SET_UID | SZ_SET_GID)) != 0)
 		result = xattr_folder_get(fs, inode, &xattrs);
 	if (result != 0)
@@ -98,7 +103,15 @@ static int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fi
 	if ((fields & SZ_SET_CTIME) == 0)
 		now_encode(ctime);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, ctime, 16);
+	if (flags != NULL) {
+		pflags = (fields & SZ_SET_MODE) != 0 ? mode.flags : inode_u64(fs, inode, ZPL_FLAGS);
+		pflags = (pflags & ~flags->mask) | flags->value;
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &pflags, 8);
+	}
+	if (flags != NULL && flags->sets_project)
+		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_PROJID], NULL, &project, 8);
 	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+	log_setattr(fs, tx, inode, fields, values, flags);
 	dmu_tx_commit(tx);
 	if (xattrs != NULL && result == 0)
 		result = xattr_folder_chown(fs, xattrs, fields, values);
@@ -131,7 +144,7 @@ int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const 
 
 	if (result != 0)
 		return result;
-	(void)pthread_rwlock_wrlock(&inode->lock);
+	content_lock(fs, inode);
 	if ((fields & SZ_SET_SIZE) != 0)
 		result = size_set(fs, inode, &fields, &wanted);
 	if (result == 0 && (fields & SZ_SET_MODE) != 0)
@@ -139,8 +152,8 @@ int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const 
 	if (has_acl)
 		fields &= ~(unsigned int)SZ_SET_MODE;
 	if (result == 0 && fields != 0)
-		result = attributes_set(fs, inode, fields, &wanted);
+		result = attributes_set(fs, inode, fields, &wanted, NULL);
 	(void)pthread_rwlock_unlock(&inode->lock);
 	inode_put(fs, inode);
-	return result;
+	return log_finish(fs, 0, result);
 }

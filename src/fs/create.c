@@ -75,11 +75,38 @@ static int creation_init(struct sz_fs *fs, struct inode *folder, const struct sz
 		.target = target,
 		.parent = folder->object,
 	};
+	/* Files in a folder of extended attributes are such ones (of those, replaying makes some). */
+	creation->znode.flags = flags & ZFS_XATTR;
 	if ((flags & ZFS_PROJINHERIT) != 0 && (S_ISREG(new->mode) || S_ISDIR(new->mode))) {
-		creation->znode.flags = ZFS_PROJINHERIT;
+		creation->znode.flags |= ZFS_PROJINHERIT;
 		creation->znode.project = inode_u64(fs, folder, ZPL_PROJID);
 	}
 	return new->inherits ? inherit(fs, folder, creation) : 0;
+}
+
+/* The attributes that it got with it. */
+static void xattrs_log(struct sz_fs *fs, const struct creation *creation, struct inode *inode,
+		       dmu_tx_t *tx)
+{
+	nvlist_t *list;
+	nvpair_t *pair = NULL;
+
+	if (creation->znode.xattrs == NULL)
+		return;
+	if (!log_can_setxattr(fs, NULL, 0)) {
+		log_barrier(fs, tx);
+		return;
+	}
+	VERIFY0(nvlist_unpack(creation->znode.xattrs, creation->znode.xattrs_size, &list,
+			      KM_SLEEP));
+	while ((pair = nvlist_next_nvpair(list, pair)) != NULL) {
+		uchar_t *value;
+		uint_t size;
+
+		VERIFY0(nvpair_value_byte_array(pair, &value, &size));
+		log_setxattr(fs, tx, inode, nvpair_name(pair), value, size);
+	}
+	nvlist_free(list);
 }
 
 static void creation_holds(struct sz_fs *fs, const struct creation *creation, dmu_tx_t *tx)
@@ -95,10 +122,16 @@ static int entry_make(struct sz_fs *fs, struct inode *folder, const char *name,
 		      const struct creation *creation, uint64_t *inode_out)
 {
 	struct inode *inode = NULL;
+	const struct znode_claim *claim = creation->znode.claim;
 	uint64_t value;
-	dmu_tx_t *tx = dmu_tx_create(fs->os);
-	int result;
+	dmu_tx_t *tx;
+	int result = 0;
 
+	if (claim != NULL)
+		result = fs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
+	if (result != 0)
+		return result;
+	tx = dmu_tx_create(fs->os);
 	creation_holds(fs, creation, tx);
 	dmu_tx_hold_zap_by_dnode(tx, folder->dnode, B_TRUE, name);
 	dmu_tx_hold_sa(tx, folder->sa, B_FALSE);
@@ -110,6 +143,8 @@ static int entry_make(struct sz_fs *fs, struct inode *folder, const char *name,
 		value = entry_value(inode);
 		VERIFY0(zap_add(fs->os, folder->object, name, 8, 1, &value, tx));
 		folder_update(fs, folder, 1, S_ISDIR(inode->mode) ? 1 : 0, tx);
+		log_create(fs, tx, folder, name, inode, creation->znode.target);
+		xattrs_log(fs, creation, inode, tx);
 		*inode_out = inode->object;
 	}
 	dmu_tx_commit(tx);
@@ -117,8 +152,8 @@ static int entry_make(struct sz_fs *fs, struct inode *folder, const char *name,
 	return result;
 }
 
-static int entry_create(struct sz_fs *fs, uint64_t parent, const char *name,
-			const struct sz_fs_new *new, const char *target, uint64_t *inode_out)
+int entry_create(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
+		 const char *target, const struct znode_claim *claim, uint64_t *inode_out)
 {
 	struct creation creation = { 0 };
 	struct inode *folder;
@@ -135,12 +170,13 @@ static int entry_create(struct sz_fs *fs, uint64_t parent, const char *name,
 		result = -EEXIST;
 	else if (result == -ENOENT && !folder->unlinked)
 		result = creation_init(fs, folder, new, target, &creation);
+	creation.znode.claim = claim;
 	if (result == 0)
 		result = entry_make(fs, folder, name, &creation, inode_out);
 	(void)pthread_rwlock_unlock(&folder->lock);
 	creation_fini(&creation);
 	inode_put(fs, folder);
-	return result;
+	return log_finish(fs, 0, result);
 }
 
 int sz_fs_create(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
@@ -148,7 +184,7 @@ int sz_fs_create(struct sz_fs *fs, uint64_t parent, const char *name, const stru
 {
 	if (S_ISDIR(new->mode) || S_ISLNK(new->mode) || (new->mode &S_IFMT) == 0)
 		return -EINVAL;
-	return entry_create(fs, parent, name, new, NULL, inode_out);
+	return entry_create(fs, parent, name, new, NULL, NULL, inode_out);
 }
 
 int sz_fs_mkdir(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
@@ -157,7 +193,7 @@ int sz_fs_mkdir(struct sz_fs *fs, uint64_t parent, const char *name, const struc
 	struct sz_fs_new folder = *new;
 
 	folder.mode = (new->mode & 07777U) | S_IFDIR;
-	return entry_create(fs, parent, name, &folder, NULL, inode_out);
+	return entry_create(fs, parent, name, &folder, NULL, NULL, inode_out);
 }
 
 int sz_fs_symlink(struct sz_fs *fs, uint64_t parent, const char *name, const char *target,
@@ -168,7 +204,7 @@ int sz_fs_symlink(struct sz_fs *fs, uint64_t parent, const char *name, const cha
 	if (strlen(target) >= MAXPATHLEN)
 		return -ENAMETOOLONG;
 	link.mode = 0777U | S_IFLNK;
-	return entry_create(fs, parent, name, &link, target, inode_out);
+	return entry_create(fs, parent, name, &link, target, NULL, inode_out);
 }
 
 static int unnamed_make(struct sz_fs *fs, const struct creation *creation, uint64_t *inode_out)

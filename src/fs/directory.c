@@ -227,13 +227,14 @@ static int entry_remove(struct sz_fs *fs, uint64_t parent, const char *name, boo
 			VERIFY0(zap_remove(fs->os, parent, name, tx));
 			name_drop(fs, pair[1], tx);
 			folder_update(fs, pair[0], -1, folder ? -1 : 0, tx);
+			log_remove(fs, tx, pair[0], name, pair[1]);
 			dmu_tx_commit(tx);
 		}
 	}
 	unlock_all(&locked);
 	inode_put(fs, pair[1]);
 	inode_put(fs, pair[0]);
-	return result;
+	return log_finish(fs, 0, result);
 }
 
 int sz_fs_unlink(struct sz_fs *fs, uint64_t parent, const char *name)
@@ -268,9 +269,26 @@ static int is_below(struct sz_fs *fs, uint64_t folder, uint64_t inode, bool *bel
 	return 0;
 }
 
+/* A device 0:0 takes the old name: overlayfs means by it that the name is gone below. */
+static struct inode *whiteout_make(struct sz_fs *fs, struct inode *folder, const char *name,
+				   const struct znode_claim *claim, dmu_tx_t *tx)
+{
+	const struct sz_fs_new new = { .mode = S_IFCHR,
+				       .uid = (uint32_t)inode_u64(fs, folder, ZPL_UID),
+				       .gid = (uint32_t)inode_u64(fs, folder, ZPL_GID) };
+	const struct znode_new znode = { .new = &new, .parent = folder->object, .claim = claim };
+	struct inode *whiteout;
+	uint64_t value;
+
+	VERIFY0(inode_new(fs, &znode, tx, &whiteout));
+	value = entry_value(whiteout);
+	VERIFY0(zap_add(fs->os, folder->object, name, 8, 1, &value, tx));
+	return whiteout;
+}
+
 /* all: old folder, new folder, the entry, the entry that it replaces or NULL. In tx. */
 static void rename_apply(struct sz_fs *fs, struct inode *const all[4], const char *name,
-			 const char *new_name, bool exchange, dmu_tx_t *tx)
+			 const char *new_name, bool exchange, bool keeps_name, dmu_tx_t *tx)
 {
 	struct inode *entry = all[2];
 	struct inode *other = all[3];
@@ -291,7 +309,7 @@ static void rename_apply(struct sz_fs *fs, struct inode *const all[4], const cha
 		if (other != NULL)
 			name_drop(fs, other, tx);
 		VERIFY0(zap_update(fs->os, all[1]->object, new_name, 8, 1, &value, tx));
-		folder_update(fs, all[0], -1, -is_folder, tx);
+		folder_update(fs, all[0], keeps_name ? 0 : -1, -is_folder, tx);
 		folder_update(fs, all[1], other != NULL ? 0 : 1, is_folder - other_is_folder, tx);
 	}
 	links_update(fs, entry, inode_u64(fs, entry, ZPL_LINKS), all[1]->object, tx);
@@ -342,21 +360,64 @@ static int rename_find(struct sz_fs *fs, struct inode *all[4], const char *name,
 	return result == -ENOENT ? 0 : result;
 }
 
-int sz_fs_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
-		 const char *new_name, unsigned int flags)
+/* Under the locks of all. */
+static int rename_commit(struct sz_fs *fs, struct inode *const all[4], const char *name,
+			 const char *new_name, unsigned int flags, const struct znode_claim *claim)
+{
+	const char *const names[2] = { name, new_name };
+	bool is_whiteout = (flags & RENAME_WHITEOUT) != 0;
+	struct inode *whiteout = NULL;
+	dmu_tx_t *tx;
+	int result = 0;
+
+	if (claim != NULL)
+		result = fs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
+	if (result != 0)
+		return result;
+	tx = dmu_tx_create(fs->os);
+	dmu_tx_hold_zap(tx, all[0]->object, B_TRUE, name);
+	dmu_tx_hold_zap(tx, all[1]->object, B_TRUE, new_name);
+	dmu_tx_hold_zap(tx, fs->unlinked_set, B_TRUE, NULL);
+	for (unsigned int i = 0; i < 4; i++)
+		if (all[i] != NULL)
+			dmu_tx_hold_sa(tx, all[i]->sa, B_FALSE);
+	if (is_whiteout)
+		inode_new_holds(fs, tx, S_IFCHR, 0);
+	result = tx_begin(tx);
+	if (result != 0)
+		return result;
+	rename_apply(fs, all, name, new_name, (flags & RENAME_EXCHANGE) != 0, is_whiteout, tx);
+	if (is_whiteout)
+		whiteout = whiteout_make(fs, all[0], name, claim, tx);
+	log_rename(fs, tx, all, names, all[2], flags, whiteout);
+	dmu_tx_commit(tx);
+	inode_put(fs, whiteout);
+	return 0;
+}
+
+static bool rename_flags_are_known(unsigned int flags)
+{
+	unsigned int known = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
+
+	if ((flags & ~known) != 0)
+		return false;
+	return (flags & RENAME_EXCHANGE) == 0 || flags == RENAME_EXCHANGE;
+}
+
+int entry_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
+		 const char *new_name, unsigned int flags, const struct znode_claim *claim)
 {
 	struct inode *all[4] = { NULL };
 	struct locked locked = { .count = 0 };
 	uint64_t object = 0;
 	uint64_t other = 0;
-	dmu_tx_t *tx;
 	int result = fs->read_only ? -EROFS : name_check(name);
 
 	if (result == 0)
 		result = name_check(new_name);
 	if (result == 0 && (is_dot(name) || is_dot(new_name)))
 		result = -EBUSY;
-	if (result == 0 && (flags & ~(unsigned int)(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0)
+	if (result == 0 && !rename_flags_are_known(flags))
 		result = -EINVAL;
 	if (result != 0)
 		return result;
@@ -386,25 +447,19 @@ int sz_fs_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t n
 	if (result == 0)
 		result = rename_check(fs, all, flags);
 	/* Two names of one file: nothing is to be done. */
-	if (result == 0 && all[2] != all[3]) {
-		tx = dmu_tx_create(fs->os);
-		dmu_tx_hold_zap(tx, parent, B_TRUE, name);
-		dmu_tx_hold_zap(tx, new_parent, B_TRUE, new_name);
-		dmu_tx_hold_zap(tx, fs->unlinked_set, B_TRUE, NULL);
-		for (unsigned int i = 0; i < 4; i++)
-			if (all[i] != NULL)
-				dmu_tx_hold_sa(tx, all[i]->sa, B_FALSE);
-		result = tx_begin(tx);
-		if (result == 0) {
-			rename_apply(fs, all, name, new_name, (flags & RENAME_EXCHANGE) != 0, tx);
-			dmu_tx_commit(tx);
-		}
-	}
+	if (result == 0 && all[2] != all[3])
+		result = rename_commit(fs, all, name, new_name, flags, claim);
 	unlock_all(&locked);
 	for (unsigned int i = 4; i > 0; i--)
 		inode_put(fs, all[i - 1]);
 	(void)pthread_mutex_unlock(&fs->rename_lock);
-	return result;
+	return log_finish(fs, 0, result);
+}
+
+int sz_fs_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
+		 const char *new_name, unsigned int flags)
+{
+	return entry_rename(fs, parent, name, new_parent, new_name, flags, NULL);
 }
 
 /* Cookies: 0 is ".", 1 is "..", 2 the first entry; from then on ZFS's serialized cursor. */

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-static uint32_t block_size(struct inode *inode)
+uint32_t file_block_size(struct inode *inode)
 {
 	uint32_t size;
 	u_longlong_t blocks;
@@ -22,7 +22,7 @@ static uint32_t block_size(struct inode *inode)
 static uint64_t block_size_wanted(struct sz_fs *fs, struct inode *inode, uint64_t size,
 				  uint64_t end)
 {
-	uint64_t now = block_size(inode);
+	uint64_t now = file_block_size(inode);
 	uint64_t most = fs->os->os_recordsize;
 
 	if (end <= now || (size > now && now != 0) || (ISP2(now) && now >= most))
@@ -67,13 +67,11 @@ int sz_fs_read(struct sz_fs *fs, uint64_t number, void *buffer, size_t length, u
 	return result;
 }
 
-/* One piece within a block. Under the inode's lock. */
-static int piece_write(struct sz_fs *fs, struct inode *inode, const char *buffer, size_t length,
-		       uint64_t offset)
+int content_write(struct sz_fs *fs, struct inode *inode, const char *buffer, size_t length,
+		  uint64_t offset, uint64_t end)
 {
 	uint64_t size = inode_u64(fs, inode, ZPL_SIZE);
 	uint64_t flags = inode_u64(fs, inode, ZPL_FLAGS) | ZFS_ARCHIVE | ZFS_AV_MODIFIED;
-	uint64_t end = MAX(size, offset + length);
 	uint64_t wanted = block_size_wanted(fs, inode, size, offset + length);
 	uint64_t now[2];
 	sa_bulk_attr_t bulk[4];
@@ -84,19 +82,23 @@ static int piece_write(struct sz_fs *fs, struct inode *inode, const char *buffer
 	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
 	if (wanted != 0)
 		dmu_tx_hold_write(tx, inode->object, 0, (int)wanted);
-	dmu_tx_hold_write(tx, inode->object, offset, (int)length);
+	if (length > 0)
+		dmu_tx_hold_write(tx, inode->object, offset, (int)length);
 	result = tx_begin(tx);
 	if (result != 0)
 		return result;
 	if (wanted != 0)
 		block_grow(fs, inode, wanted, tx);
-	dmu_write_by_dnode(inode->dnode, offset, length, buffer, tx);
+	if (length > 0)
+		dmu_write_by_dnode(inode->dnode, offset, length, buffer, tx);
+	end = MAX(size, end);
 	now_encode(now);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_SIZE], NULL, &end, 8);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, now, 16);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, now, 16);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &flags, 8);
 	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+	log_write(fs, tx, inode, offset, length);
 	dmu_tx_commit(tx);
 	return result;
 }
@@ -119,22 +121,21 @@ int sz_fs_write(struct sz_fs *fs, uint64_t number, const void *buffer, size_t le
 		inode_put(fs, inode);
 		return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
 	}
-	(void)pthread_rwlock_wrlock(&inode->lock);
+	content_lock(fs, inode);
 	while (result == 0 && length > 0) {
-		uint64_t record = MAX(block_size(inode), fs->os->os_recordsize);
+		uint64_t record = MAX(file_block_size(inode), fs->os->os_recordsize);
 		size_t piece = (size_t)MIN(length, record - offset % record);
 
-		result = piece_write(fs, inode, from, piece, offset);
+		result = content_write(fs, inode, from, piece, offset, offset + piece);
 		from += piece;
 		offset += piece;
 		length -= piece;
 	}
 	(void)pthread_rwlock_unlock(&inode->lock);
 	inode_put(fs, inode);
-	return result;
+	return log_finish(fs, number, result);
 }
 
-/* Under the inode's write lock. */
 int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end)
 {
 	uint64_t size = inode_u64(fs, inode, ZPL_SIZE);
@@ -165,6 +166,49 @@ int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end)
 	return result;
 }
 
+/* Its times, and the log. */
+static int free_commit(struct sz_fs *fs, struct inode *inode, uint64_t offset, uint64_t length)
+{
+	uint64_t flags = inode_u64(fs, inode, ZPL_FLAGS) | ZFS_ARCHIVE | ZFS_AV_MODIFIED;
+	uint64_t now[2];
+	sa_bulk_attr_t bulk[3];
+	int count = 0;
+	dmu_tx_t *tx = dmu_tx_create(fs->os);
+	int result;
+
+	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
+	dmu_tx_mark_netfree(tx);
+	result = tx_begin(tx);
+	if (result != 0)
+		return result;
+	now_encode(now);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, now, 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, now, 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &flags, 8);
+	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+	log_truncate(fs, tx, inode, offset, length);
+	dmu_tx_commit(tx);
+	return result;
+}
+
+int content_free(struct sz_fs *fs, struct inode *inode, uint64_t offset, uint64_t length)
+{
+	uint64_t size = inode_u64(fs, inode, ZPL_SIZE);
+	uint64_t end = offset + length;
+	int result = 0;
+
+	if (!S_ISREG(inode->mode))
+		return -EINVAL;
+	if (end < offset || end > INT64_MAX)
+		return -EFBIG;
+	if (length > 0 && offset < size)
+		result = fs_error(dmu_free_long_range(fs->os, inode->object, offset,
+						      MIN(length, size - offset)));
+	if (result == 0 && (length == 0 || end > size))
+		result = file_truncate(fs, inode, end);
+	return result != 0 ? result : free_commit(fs, inode, offset, length);
+}
+
 int sz_fs_punch(struct sz_fs *fs, uint64_t number, uint64_t offset, uint64_t length)
 {
 	struct inode *inode;
@@ -176,16 +220,15 @@ int sz_fs_punch(struct sz_fs *fs, uint64_t number, uint64_t offset, uint64_t len
 	result = inode_get(fs, number, &inode);
 	if (result != 0)
 		return result;
-	(void)pthread_rwlock_wrlock(&inode->lock);
+	content_lock(fs, inode);
 	size = inode_u64(fs, inode, ZPL_SIZE);
 	if (!S_ISREG(inode->mode))
 		result = -EINVAL;
-	else if (offset < size)
-		result = fs_error(dmu_free_long_range(fs->os, inode->object, offset,
-						      MIN(length, size - offset)));
+	else if (offset < size && length > 0)
+		result = content_free(fs, inode, offset, MIN(length, size - offset));
 	(void)pthread_rwlock_unlock(&inode->lock);
 	inode_put(fs, inode);
-	return result;
+	return log_finish(fs, number, result);
 }
 
 int sz_fs_seek(struct sz_fs *fs, uint64_t number, int whence, uint64_t offset, uint64_t *offset_out)
@@ -224,8 +267,7 @@ int sz_fs_seek(struct sz_fs *fs, uint64_t number, int whence, uint64_t offset, u
 
 int sz_fs_fsync(struct sz_fs *fs, uint64_t number)
 {
-	(void)number;
 	if (!fs->read_only)
-		txg_wait_synced(dmu_objset_pool(fs->os), 0);
+		log_commit(fs, number);
 	return 0;
 }

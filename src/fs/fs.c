@@ -172,12 +172,6 @@ static int properties_read(struct sz_fs *fs, struct sz_error *error)
 	return 0;
 }
 
-/* Records that a kernel left and that are not in the data yet must not be passed over. */
-static bool log_is_empty(objset_t *os)
-{
-	return BP_IS_HOLE(&os->os_zil_header.zh_log);
-}
-
 /* Blocks without a checksum would be read as filler where a device is damaged, and nobody would know. */
 static int checksums_check(struct sz_fs *fs, struct sz_error *error)
 {
@@ -211,12 +205,6 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 		result = properties_read(fs, error);
 	if (result == 0)
 		result = checksums_check(fs, error);
-	if (result == 0 && !log_is_empty(fs->os))
-		result = sz_fail(
-			error, -EBUSY,
-			"%s has an intent log that a kernel's ZFS left; import the pool there "
-			"and export it once",
-			fs->name);
 	if (result != 0) {
 		objset_disown(fs->os);
 		free(fs);
@@ -225,9 +213,13 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 	result = inode_table_init(fs);
 	if (result == 0 && !fs->read_only)
 		result = unlinked_drain(fs);
+	if (result != 0)
+		result = sz_fail(error, result, "cannot finish the deletions of %s", fs->name);
+	else
+		result = log_open(fs, error);
 	if (result != 0) {
 		sz_fs_close(fs);
-		return sz_fail(error, result, "cannot finish the deletions of %s", fs->name);
+		return result;
 	}
 	*fs_out = fs;
 	return 0;
@@ -236,6 +228,7 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 void sz_fs_close(struct sz_fs *fs)
 {
 	inode_release_all(fs);
+	log_close(fs);
 	inode_table_fini(fs);
 	objset_disown(fs->os);
 	free(fs);

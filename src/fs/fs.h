@@ -19,7 +19,11 @@
 
 struct sz_fs;
 
-/* dataset: NULL for the pool's root dataset, or its name below it. Drains the delete queue if writable. */
+/*
+ * dataset: NULL for the pool's root dataset, or its name below it. If writable, the delete queue is
+ * drained and the intent log replayed. -EBUSY: read-only, with operations in the log · -EOPNOTSUPP: an
+ * operation in the log cannot be replayed here · -EBADMSG: the log is damaged. It stays as it is then.
+ */
 int sz_fs_open(struct sz_pool *, const char *dataset, bool read_only, struct sz_fs **fs_out,
 	       struct sz_error *error) MUST_CHECK;
 void sz_fs_close(struct sz_fs *); /* all holds end */
@@ -85,7 +89,7 @@ int sz_fs_create_unnamed(struct sz_fs *, uint64_t parent, const struct sz_fs_new
 			 const char *target, uint64_t *inode_out) MUST_CHECK;
 int sz_fs_unlink(struct sz_fs *, uint64_t parent, const char *name) MUST_CHECK;
 int sz_fs_rmdir(struct sz_fs *, uint64_t parent, const char *name) MUST_CHECK;
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE of <stdio.h>. */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT of <stdio.h>. */
 int sz_fs_rename(struct sz_fs *, uint64_t parent, const char *name, uint64_t new_parent,
 		 const char *new_name, unsigned int flags) MUST_CHECK;
 
@@ -107,6 +111,10 @@ int sz_fs_punch(struct sz_fs *, uint64_t number, uint64_t offset, uint64_t lengt
 /* SEEK_DATA, SEEK_HOLE: -ENXIO past the end. Dirty files may report data where holes are. */
 int sz_fs_seek(struct sz_fs *, uint64_t number, int whence, uint64_t offset,
 	       uint64_t *offset_out) MUST_CHECK;
+/*
+ * Returns when what was done to the inode is on disk, through the intent log, and with it all changes of
+ * names. 0: everything that was done. sync=always does it for each operation, sync=disabled for none.
+ */
 int sz_fs_fsync(struct sz_fs *, uint64_t number) MUST_CHECK;
 
 /*

@@ -2,8 +2,9 @@
  * What the files of fs share.
  *
  * Locks, in order: fs.rename_lock → inode.lock (several: by ascending object number) →
- * fs.table_lock. Waiting for a transaction group under an inode's lock is allowed: syncing takes none
- * of them.
+ * fs.table_lock; fs.writeout_lock by itself. Waiting for a transaction group under an inode's lock is
+ * allowed: syncing takes none of them. The intent log takes inode.lock for reading when it is
+ * committed: log_commit is called without any lock.
  */
 #ifndef SZ_FS_FS_INTERNAL_H
 #define SZ_FS_FS_INTERNAL_H
@@ -37,6 +38,8 @@ struct inode {
 	pthread_rwlock_t lock; /* content and attributes; for folders also the entries */
 	bool unlinked;         /* no name is left (under lock) */
 	bool is_unnamed;       /* unlinked, and never had one: it may get one (under lock) */
+	uint32_t
+		writeouts; /* blocks that the intent log writes just now (under fs.writeout_lock) */
 	/* Under fs.table_lock: */
 	uint32_t references;
 	LIST_ENTRY(inode) in_bucket;
@@ -63,6 +66,8 @@ struct held *held_add(struct held_table *table, uint64_t object);
 void held_remove(struct held_table *table, struct held *held);
 void held_fini(struct held_table *table);
 
+SLIST_HEAD(writeout_list, writeout);
+
 struct sz_fs {
 	objset_t *os;
 	struct sz_pool *pool;
@@ -78,6 +83,10 @@ struct sz_fs {
 	struct inode_list idle; /* least recently used first */
 	uint32_t idle_count;
 	struct held_table held;
+	zilog_t *log; /* NULL: read-only */
+	pthread_mutex_t writeout_lock;
+	pthread_cond_t writeout_done;
+	struct writeout_list written; /* their inodes are put by the next log_commit */
 };
 
 /* -errno for an error of ZFS. */
@@ -95,6 +104,13 @@ int inode_table_init(struct sz_fs *fs) MUST_CHECK;
 void inode_table_fini(struct sz_fs *fs);
 uint64_t inode_u64(struct sz_fs *fs, struct inode *inode, zpl_attr_t attribute);
 uint64_t rdev_decode(uint64_t stored); /* ZPL_RDEV, as stat has it */
+/* What the intent log says of an object that is made once more. */
+struct znode_claim {
+	uint64_t object;
+	uint64_t slots; /* of its dnode */
+	uint64_t generation;
+	uint64_t time[2];
+};
 /* What a new object is made of. */
 struct znode_new {
 	const struct sz_fs_new *new;
@@ -104,6 +120,7 @@ struct znode_new {
 	uint64_t project;
 	char *xattrs; /* its extended attributes, packed; NULL: none */
 	size_t xattrs_size;
+	const struct znode_claim *claim; /* NULL: it is new indeed */
 };
 /*
  * A new object with its attributes, in tx. The caller puts *inode_out. inode_new_holds takes the holds
@@ -174,12 +191,110 @@ void links_update(struct sz_fs *fs, struct inode *inode, uint64_t links, uint64_
 /* Takes a name of the inode away in tx; the last one puts it into the delete queue. */
 void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx);
 
-/* file.c: under the inode's write lock. */
+/* The same as the interface's, with what replaying adds: the object of what is made, a whiteout's. */
+int entry_create(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
+		 const char *target, const struct znode_claim *claim,
+		 uint64_t *inode_out) MUST_CHECK;
+int entry_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
+		 const char *new_name, unsigned int flags,
+		 const struct znode_claim *claim) MUST_CHECK;
+
+/* file.c: under the inode's content lock. */
+uint32_t file_block_size(struct inode *inode);
 int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end) MUST_CHECK;
+/* Frees a range, and extends the file to its end, if that is further; length 0: all from offset on. */
+int content_free(struct sz_fs *fs, struct inode *inode, uint64_t offset,
+		 uint64_t length) MUST_CHECK;
+/* In one transaction. The file ends at end at least, not where what is written does. */
+int content_write(struct sz_fs *fs, struct inode *inode, const char *buffer, size_t length,
+		  uint64_t offset, uint64_t end) MUST_CHECK;
+
+/* attributes.c: under the inode's write lock. */
+/* Attributes that are bits of ZPL_FLAGS, and what stands in the intent log with them. */
+struct flags_change {
+	uint64_t mask; /* ZFS_READONLY, ZFS_IMMUTABLE, …: those that change */
+	uint64_t value;
+	bool sets_project;
+	uint64_t project;
+};
+/* Everything but the size, in one transaction. flags: NULL, or what changes of those. */
+int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fields,
+		   const struct stat *values, const struct flags_change *flags) MUST_CHECK;
+
+/*
+ * log.c: the intent log (ZIL): what is written of an operation before its transaction group is synced.
+ * All but the first four are called in the operation's transaction, under its inodes' locks.
+ */
+int log_open(struct sz_fs *fs, struct sz_error *error) MUST_CHECK; /* replays what is left in it */
+void log_close(struct sz_fs *fs);
+/* Returns when what was done to the inode is on disk, and all names; 0: everything. Takes no lock. */
+void log_commit(struct sz_fs *fs, uint64_t object);
+/* Does it if the dataset has sync=always; result: of the operation, which is returned. */
+int log_finish(struct sz_fs *fs, uint64_t object, int result);
+void log_create(struct sz_fs *fs, dmu_tx_t *tx, struct inode *folder, const char *name,
+		struct inode *inode, const char *target);
+void log_remove(struct sz_fs *fs, dmu_tx_t *tx, struct inode *folder, const char *name,
+		struct inode *inode);
+void log_link(struct sz_fs *fs, dmu_tx_t *tx, struct inode *folder, const char *name,
+	      struct inode *inode);
+/* flags: 0, RENAME_EXCHANGE, or RENAME_WHITEOUT with the inode that takes the old name. */
+void log_rename(struct sz_fs *fs, dmu_tx_t *tx, struct inode *const folders[2],
+		const char *const names[2], struct inode *inode, unsigned int flags,
+		struct inode *whiteout);
+void log_write(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, uint64_t offset,
+	       uint64_t length);
+void log_truncate(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, uint64_t offset,
+		  uint64_t length);
+/* fields: SZ_SET_*; SZ_SET_SIZE too, which was done before. flags: NULL, or what changes of those. */
+void log_setattr(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, unsigned int fields,
+		 const struct stat *values, const struct flags_change *flags);
+/* value NULL: it goes. Of those among the inode's own attributes; an empty one cannot be logged. */
+bool log_can_setxattr(const struct sz_fs *fs, const void *value, size_t size);
+void log_setxattr(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, const char *name,
+		  const void *value, size_t size);
+/*
+ * For what there is no record for: a commit waits here for the transaction group, before it writes
+ * what was done later, which may build on it.
+ */
+void log_barrier(struct sz_fs *fs, dmu_tx_t *tx);
+/* The write lock of an inode whose content is to change: nothing of it is being written then. */
+void content_lock(struct sz_fs *fs, struct inode *inode);
+
+/* replay.c: all types of records have a function. */
+#define LOG_MASK_XVATTR (1U << 31) /* of lr_mask: attributes in flags follow */
+enum log_mask {                    /* Linux's ATTR_* */
+	LOG_MASK_MODE = 1 << 0,
+	LOG_MASK_UID = 1 << 1,
+	LOG_MASK_GID = 1 << 2,
+	LOG_MASK_SIZE = 1 << 3,
+	LOG_MASK_ATIME = 1 << 4,
+	LOG_MASK_MTIME = 1 << 5,
+	LOG_MASK_CTIME = 1 << 6,
+};
+/* Attributes that are flags, as the log has them (bits of the first word of a bitmap; XAT0_*). */
+#define LOG_FLAG_WORDS   3U
+#define LOG_FLAG_PROJECT 0x40000U /* not a flag: a project's number follows */
+/* The attributes that are flags, as the log has them, and in ZPL_FLAGS. */
+struct log_flag {
+	uint32_t log; /* XAT0_* of ZFS, whose header a program cannot include */
+	uint64_t flag;
+};
+extern const struct log_flag log_flags[];
+extern const size_t log_flag_count;
+/* Does what the log says, and empties it. Nothing is passed over: an error leaves the rest as it is. */
+int replay_run(struct sz_fs *fs, struct sz_error *error) MUST_CHECK;
+/* Are there records that are not in the data yet? */
+bool replay_is_due(struct sz_fs *fs);
 
 /* xattr.c: under the inode's lock. *value_out: the caller's. -ENODATA */
 int xattr_read(struct sz_fs *fs, struct inode *inode, const char *name, void **value_out,
 	       size_t *size_out) MUST_CHECK;
+/* As it stands in the log: under the name with which it is stored. value NULL: removes it. */
+int xattr_replay(struct sz_fs *fs, struct inode *inode, const char *name, const void *value,
+		 size_t size) MUST_CHECK;
+/* The hidden folder is made, as the log says. */
+int xattr_folder_replay(struct sz_fs *fs, struct inode *inode, const struct sz_fs_new *new,
+			const struct znode_claim *claim) MUST_CHECK;
 /* Has the inode an ACL, it and the mode are changed; else *done_out is false. */
 int xattr_acl_chmod(struct sz_fs *fs, struct inode *inode, uint32_t mode,
 		    bool *done_out) MUST_CHECK;

@@ -31,6 +31,9 @@ int inode_table_init(struct sz_fs *fs)
 	TAILQ_INIT(&fs->idle);
 	(void)pthread_mutex_init(&fs->table_lock, NULL);
 	(void)pthread_mutex_init(&fs->rename_lock, NULL);
+	(void)pthread_mutex_init(&fs->writeout_lock, NULL);
+	(void)pthread_cond_init(&fs->writeout_done, NULL);
+	SLIST_INIT(&fs->written);
 	return 0;
 }
 
@@ -65,6 +68,8 @@ void inode_table_fini(struct sz_fs *fs)
 	held_fini(&fs->held);
 	(void)pthread_mutex_destroy(&fs->table_lock);
 	(void)pthread_mutex_destroy(&fs->rename_lock);
+	(void)pthread_mutex_destroy(&fs->writeout_lock);
+	(void)pthread_cond_destroy(&fs->writeout_done);
 }
 
 uint64_t inode_u64(struct sz_fs *fs, struct inode *inode, zpl_attr_t attribute)
@@ -283,6 +288,27 @@ uint64_t rdev_decode(uint64_t stored)
 	return makedev((unsigned int)(stored >> 20), (unsigned int)(stored & 0xfffff));
 }
 
+/* claim: NULL, or the number that it is to have, which dnode_try_claim has found to be free. */
+static uint64_t object_make(objset_t *os, bool is_folder, int dnode_size,
+			    const struct znode_claim *claim, dmu_tx_t *tx)
+{
+	int bonus = DN_BONUS_SIZE(dnode_size);
+
+	if (claim == NULL)
+		return is_folder ? zap_create_norm_dnsize(os, 0, DMU_OT_DIRECTORY_CONTENTS,
+							  DMU_OT_SA, bonus, dnode_size, tx)
+				 : dmu_object_alloc_dnsize(os, DMU_OT_PLAIN_FILE_CONTENTS, 0,
+							   DMU_OT_SA, bonus, dnode_size, tx);
+	if (is_folder)
+		VERIFY0(zap_create_claim_norm_dnsize(os, claim->object, 0,
+						     DMU_OT_DIRECTORY_CONTENTS, DMU_OT_SA, bonus,
+						     dnode_size, tx));
+	else
+		VERIFY0(dmu_object_claim_dnsize(os, claim->object, DMU_OT_PLAIN_FILE_CONTENTS, 0,
+						DMU_OT_SA, bonus, dnode_size, tx));
+	return claim->object;
+}
+
 /* The order of the attributes is that of the kernel's zfs_mknode: it makes the same SA layout. */
 uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, const struct znode_new *znode,
 		      dmu_tx_t *tx)
@@ -290,11 +316,13 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, const struct zno
 	const struct sz_fs_new *new = znode->new;
 	const char *target = znode->target;
 	uint64_t parent = znode->parent;
-	int dnode_size = (int)dmu_objset_dnodesize(os);
+	const struct znode_claim *claim = znode->claim;
+	int dnode_size =
+		claim != NULL ? (int)(claim->slots << DNODE_SHIFT) : (int)dmu_objset_dnodesize(os);
 	uint64_t mode = new->mode;
 	uint64_t size = S_ISDIR(new->mode) ? 2 : target != NULL ? strlen(target) : 0;
 	uint64_t links = S_ISDIR(new->mode) ? 2 : 1;
-	uint64_t generation = dmu_tx_get_txg(tx);
+	uint64_t generation = claim != NULL ? claim->generation : dmu_tx_get_txg(tx);
 	uint64_t uid = new->uid;
 	uint64_t gid = new->gid;
 	uint64_t rdev = rdev_encode(new->rdev);
@@ -307,14 +335,8 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, const struct zno
 	uint64_t object;
 	int count = 0;
 
-	if (dnode_size == 0)
-		dnode_size = DNODE_MIN_SIZE;
-	if (S_ISDIR(new->mode))
-		object = zap_create_norm_dnsize(os, 0, DMU_OT_DIRECTORY_CONTENTS, DMU_OT_SA,
-						DN_BONUS_SIZE(dnode_size), dnode_size, tx);
-	else
-		object = dmu_object_alloc_dnsize(os, DMU_OT_PLAIN_FILE_CONTENTS, 0, DMU_OT_SA,
-						 DN_BONUS_SIZE(dnode_size), dnode_size, tx);
+	object = object_make(os, S_ISDIR(new->mode), dnode_size == 0 ? DNODE_MIN_SIZE : dnode_size,
+			     claim, tx);
 	VERIFY0(sa_handle_get(os, object, NULL, SA_HDL_PRIVATE, &sa));
 	if (parent == 0)
 		parent = object;
@@ -323,6 +345,8 @@ uint64_t znode_create(objset_t *os, const sa_attr_type_t *attr, const struct zno
 	if (S_ISDIR(new->mode))
 		flags |= ZFS_ACL_AUTO_INHERIT;
 	now_encode(now);
+	if (claim != NULL)
+		memcpy(now, claim->time, sizeof(now));
 	acl_trivial_make(new->mode, &acl);
 	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_MODE], NULL, &mode, 8);
 	SA_ADD_BULK_ATTR(bulk, count, attr[ZPL_SIZE], NULL, &size, 8);

@@ -49,6 +49,8 @@ static int link_check(struct inode *const all[3], bool replace)
 
 static int link_apply(struct sz_fs *fs, struct inode *const all[3], const char *name)
 {
+	/* What had no name was not logged, and there is no record for replacing a name. */
+	bool is_logged = !all[1]->unlinked && all[2] == NULL;
 	uint64_t value = entry_value(all[1]);
 	dmu_tx_t *tx = dmu_tx_create(fs->os);
 	int result;
@@ -71,6 +73,10 @@ static int link_apply(struct sz_fs *fs, struct inode *const all[3], const char *
 	if (all[2] != NULL)
 		name_drop(fs, all[2], tx);
 	folder_update(fs, all[0], all[2] == NULL ? 1 : 0, 0, tx);
+	if (is_logged)
+		log_link(fs, tx, all[0], name, all[1]);
+	else
+		log_barrier(fs, tx);
 	dmu_tx_commit(tx);
 	return 0;
 }
@@ -97,7 +103,7 @@ static int link_to(struct sz_fs *fs, uint64_t number, uint64_t parent, const cha
 	unlock_all(&locked);
 	for (unsigned int i = 3; i > 0; i--)
 		inode_put(fs, all[i - 1]);
-	return result;
+	return log_finish(fs, 0, result);
 }
 
 int sz_fs_link(struct sz_fs *fs, uint64_t number, uint64_t parent, const char *name)

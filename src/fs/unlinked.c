@@ -7,7 +7,7 @@
 #include <errno.h>
 
 /* What is in it goes first: a file's blocks, the files in a folder of extended attributes. */
-static int content_free(struct sz_fs *fs, struct inode *inode)
+static int content_drop(struct sz_fs *fs, struct inode *inode)
 {
 	if (S_ISREG(inode->mode))
 		return fs_error(dmu_free_long_range(fs->os, inode->object, 0, DMU_OBJECT_END));
@@ -25,7 +25,7 @@ void unlinked_free(struct sz_fs *fs, struct inode *inode)
 	struct inode *xattrs = NULL;
 	dmu_tx_t *tx;
 
-	if (content_free(fs, inode) != 0 || xattr_folder_get(fs, inode, &xattrs) != 0)
+	if (content_drop(fs, inode) != 0 || xattr_folder_get(fs, inode, &xattrs) != 0)
 		return;
 	tx = dmu_tx_create(fs->os);
 	dmu_tx_hold_free(tx, inode->object, 0, DMU_OBJECT_END);

@@ -273,7 +273,8 @@ struct change {
 	uint32_t mode;
 	bool list_changes;
 	bool makes_file;
-	char *packed; /* the list, if it changes */
+	bool drops_other; /* its other name is in the list */
+	char *packed;     /* the list, if it changes */
 	size_t packed_size;
 };
 
@@ -310,10 +311,13 @@ static bool list_add(struct sz_fs *fs, struct change *change)
 
 static void change_plan(struct sz_fs *fs, struct change *change)
 {
-	for (unsigned int i = 0; i < NAMES_OF_ONE; i++)
-		if (change->names[i] != NULL &&
-		    nvlist_remove_all(change->xattrs.list, change->names[i]) == 0)
-			change->list_changes = true;
+	for (unsigned int i = 0; i < NAMES_OF_ONE; i++) {
+		if (change->names[i] == NULL ||
+		    nvlist_remove_all(change->xattrs.list, change->names[i]) != 0)
+			continue;
+		change->list_changes = true;
+		change->drops_other = change->drops_other || i > 0;
+	}
 	if (change->value != NULL && list_add(fs, change))
 		change->list_changes = true;
 	else if (change->value != NULL)
@@ -393,6 +397,23 @@ static void file_make(struct sz_fs *fs, struct change *change, dmu_tx_t *tx)
 	inode_put(fs, file);
 }
 
+/* What goes beyond the inode's own attributes, or one name, has no record. */
+static void change_log(struct sz_fs *fs, const struct change *change, dmu_tx_t *tx)
+{
+	struct stat values = { .st_mode = change->mode };
+
+	if (change->makes_file || change->files[0] != NULL || change->files[1] != NULL ||
+	    change->drops_other || !log_can_setxattr(fs, change->value, change->size)) {
+		log_barrier(fs, tx);
+		return;
+	}
+	if (change->sets_mode)
+		log_setattr(fs, tx, change->inode, SZ_SET_MODE, &values, NULL);
+	if (change->list_changes)
+		log_setxattr(fs, tx, change->inode, change->names[0], change->value,
+			     change->value == NULL ? 0 : change->size);
+}
+
 static void change_apply(struct sz_fs *fs, struct change *change, dmu_tx_t *tx)
 {
 	sa_bulk_attr_t bulk[2 + MODE_CHANGE_BULK];
@@ -417,6 +438,7 @@ static void change_apply(struct sz_fs *fs, struct change *change, dmu_tx_t *tx)
 		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_DXATTR], NULL, change->packed,
 				 (uint16_t)change->packed_size);
 	VERIFY0(sa_bulk_update(change->inode->sa, bulk, count, tx));
+	change_log(fs, change, tx);
 }
 
 static int change_commit(struct sz_fs *fs, struct change *change)
@@ -469,7 +491,15 @@ static int xattr_change(struct sz_fs *fs, uint64_t number, const char *name, con
 	result = change_run(fs, &change, flags);
 	(void)pthread_rwlock_unlock(&change.inode->lock);
 	inode_put(fs, change.inode);
-	return result;
+	return log_finish(fs, 0, result);
+}
+
+int xattr_replay(struct sz_fs *fs, struct inode *inode, const char *name, const void *value,
+		 size_t size)
+{
+	struct change change = { .inode = inode, .names = { name }, .value = value, .size = size };
+
+	return change_run(fs, &change, 0);
 }
 
 /* What an ACL becomes: an attribute, a mode, or both; without one, there is no attribute any more. */
@@ -514,7 +544,7 @@ static int posix_acl_set(struct sz_fs *fs, uint64_t number, const char *name, co
 		result = change_run(fs, &change, 0);
 	(void)pthread_rwlock_unlock(&change.inode->lock);
 	inode_put(fs, change.inode);
-	return result;
+	return log_finish(fs, 0, result);
 }
 
 int xattr_acl_chmod(struct sz_fs *fs, struct inode *inode, uint32_t mode, bool *done_out)
@@ -564,6 +594,34 @@ int sz_fs_removexattr(struct sz_fs *fs, uint64_t number, const char *name)
 {
 	/* To remove an ACL that is not there is no error. */
 	return xattr_change(fs, number, name, NULL, 0, is_acl(name) ? 0 : XATTR_REPLACE);
+}
+
+int xattr_folder_replay(struct sz_fs *fs, struct inode *inode, const struct sz_fs_new *new,
+			const struct znode_claim *claim)
+{
+	const struct znode_new znode = {
+		.new = new, .parent = inode->object, .flags = ZFS_XATTR, .claim = claim
+	};
+	struct inode *folder;
+	dmu_tx_t *tx;
+	int result = fs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
+
+	if (result == 0 && (!S_ISDIR(new->mode) || inode_u64(fs, inode, ZPL_XATTR) != 0))
+		result = -EINVAL;
+	if (result != 0)
+		return result;
+	tx = dmu_tx_create(fs->os);
+	dmu_tx_hold_sa(tx, inode->sa, B_TRUE);
+	inode_new_holds(fs, tx, S_IFDIR, 0);
+	result = tx_begin(tx);
+	if (result != 0)
+		return result;
+	VERIFY0(inode_new(fs, &znode, tx, &folder));
+	VERIFY0(sa_update(inode->sa, fs->attr[ZPL_XATTR], &folder->object, 8, tx));
+	(void)zil_replaying(fs->log, tx);
+	dmu_tx_commit(tx);
+	inode_put(fs, folder);
+	return 0;
 }
 
 /* Calls the function for each file in the folder; it may remove that one. */

@@ -2,7 +2,10 @@
 #include "scripted.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define LABELS_SECTORS 1280U /* at either end: the labels and the boot area, and some more */
 
@@ -74,6 +77,28 @@ void scripted_exchange(struct sz_device *a, struct sz_device *b)
 void scripted_clear(struct sz_device *device)
 {
 	memset(device->sectors, SCRIPTED_ABSENT, SCRIPTED_SECTORS);
+}
+
+static void device_write_out(const struct sz_device *device, const char *folder)
+{
+	char path[256];
+	CLEANUP_FD int fd = -1;
+
+	(void)snprintf(path, sizeof(path), "%s/%u", folder, device->index);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)SCRIPTED_SECTORS * SZ_SECTOR_BYTES) != 0)
+		abort();
+	for (uint64_t at = 0; at < SCRIPTED_SECTORS; at++)
+		if (device->sectors[at] == SCRIPTED_WRITTEN &&
+		    sz_pwrite(fd, device->data + at * SZ_SECTOR_BYTES, SZ_SECTOR_BYTES,
+			      at * SZ_SECTOR_BYTES) != 0)
+			abort();
+}
+
+void scripted_write_out(const struct sz_store *store, const char *folder)
+{
+	for (uint32_t i = 0; i < SCRIPTED_DEVICES; i++)
+		device_write_out(&store->devices[i], folder);
 }
 
 void scripted_fail_writes(struct sz_store *store, int error)

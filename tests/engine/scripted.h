@@ -43,6 +43,8 @@ uint64_t scripted_writes(const struct sz_store *); /* of all devices */
 void scripted_copy(struct sz_device *to, const struct sz_device *from);
 void scripted_exchange(struct sz_device *a, struct sz_device *b);
 void scripted_clear(struct sz_device *);
+/* Makes FOLDER/N of each device, a file with holes, for ZFS's own tools. */
+void scripted_write_out(const struct sz_store *, const char *folder);
 /* All calls of a kind on all devices fail with it; 0: work again. */
 void scripted_fail_writes(struct sz_store *, int error);
 void scripted_fail_reads(struct sz_store *, int error);

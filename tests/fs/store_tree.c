@@ -538,20 +538,6 @@ static void store_by_many(void)
 		NEED(pthread_join(threads[i], NULL) == 0);
 }
 
-static void device_write_out(const struct sz_device *device)
-{
-	char path[256];
-	CLEANUP_FD int fd = -1;
-
-	(void)snprintf(path, sizeof(path), "%s/devices/%u", output, device->index);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	NEED(fd >= 0 && ftruncate(fd, (off_t)SCRIPTED_SECTORS * SZ_SECTOR_BYTES) == 0);
-	for (uint64_t at = 0; at < SCRIPTED_SECTORS; at++)
-		if (device->sectors[at] == SCRIPTED_WRITTEN)
-			NEED(sz_pwrite(fd, device->data + at * SZ_SECTOR_BYTES, SZ_SECTOR_BYTES,
-				       at * SZ_SECTOR_BYTES) == 0);
-}
-
 int main(int argc, char **argv)
 {
 	char path[256];
@@ -580,7 +566,7 @@ int main(int argc, char **argv)
 	store_sparse_and_changed();
 	pool_close(&opened);
 	NEED(fclose(expected) == 0 && fclose(expected_xattrs) == 0);
-	for (uint32_t i = 0; i < SCRIPTED_DEVICES; i++)
-		device_write_out(&devices->devices[i]);
+	(void)snprintf(path, sizeof(path), "%s/devices", output);
+	scripted_write_out(devices, path);
 	return 0;
 }

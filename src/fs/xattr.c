@@ -335,7 +335,7 @@ static void change_holds(struct sz_fs *fs, const struct change *change, dmu_tx_t
 		dmu_tx_hold_sa_create(tx, (int)change->packed_size);
 	if (folder != NULL)
 		dmu_tx_hold_sa(tx, folder->sa, B_FALSE);
-	for (unsigned int i = 0; i < NAMES_OF_ONE; i++) {
+	for (unsigned int i = 0; folder != NULL && i < NAMES_OF_ONE; i++) {
 		if (change->files[i] == NULL)
 			continue;
 		dmu_tx_hold_zap_by_dnode(tx, folder->dnode, B_FALSE, change->names[i]);
@@ -416,17 +416,18 @@ static void change_log(struct sz_fs *fs, const struct change *change, dmu_tx_t *
 
 static void change_apply(struct sz_fs *fs, struct change *change, dmu_tx_t *tx)
 {
+	struct inode *folder = change->xattrs.folder;
 	sa_bulk_attr_t bulk[2 + MODE_CHANGE_BULK];
 	struct mode_change mode;
 	uint64_t ctime[2];
 	int count = 0;
 
-	for (unsigned int i = 0; i < NAMES_OF_ONE; i++) {
+	for (unsigned int i = 0; folder != NULL && i < NAMES_OF_ONE; i++) {
 		if (change->files[i] == NULL)
 			continue;
-		VERIFY0(zap_remove(fs->os, change->xattrs.folder->object, change->names[i], tx));
+		VERIFY0(zap_remove(fs->os, folder->object, change->names[i], tx));
 		name_drop(fs, change->files[i], tx);
-		folder_update(fs, change->xattrs.folder, -1, 0, tx);
+		folder_update(fs, folder, -1, 0, tx);
 	}
 	if (change->makes_file)
 		file_make(fs, change, tx);

@@ -5,6 +5,14 @@
 
 mkdir -m 0700 runtime
 export XDG_RUNTIME_DIR=$work/runtime
+# A command's process has called the one that serves.
+has_called() { # PID
+	for _ in $(seq 200); do
+		if find "/proc/$1/fd" -lname 'socket:*' 2>/dev/null | grep -q .; then return 0; fi
+		sleep 0.05
+	done
+	return 1
+}
 stop_all() { "$szpool" serve --stop "$work/store" 2>/dev/null; }
 trap 'stop_all; cleanup' EXIT
 # In the foreground of the background, so that its number is known; it returns once commands are served.
@@ -61,7 +69,7 @@ sleep 30 >pipe &
 holder=$!
 "$szpool" put store - /never <pipe 2>err &
 putter=$!
-sleep 0.5
+has_called $putter
 kill -INT $putter
 status=0
 wait $putter || status=$?
@@ -72,7 +80,7 @@ sleep 30 >pipe &
 holder=$!
 "$szpool" put store - /never <pipe 2>/dev/null &
 putter=$!
-sleep 0.5
+has_called $putter
 kill -KILL $putter
 wait $putter 2>/dev/null
 kill $holder
@@ -93,7 +101,7 @@ sleep 30 >pipe &
 holder=$!
 "$szpool" put store - /late <pipe 2>/dev/null &
 putter=$!
-sleep 0.5
+has_called $putter
 ok "stop waits until all is on disk" run serve --stop store
 kill $holder
 wait $putter 2>/dev/null

@@ -123,10 +123,6 @@ def check_derived(expected, objects):
             yield f"{want['path']}: gen {got['gen']}, crtime {got['crtime']}, ctime {got['ctime']}"
 
 
-def is_nameless(path):
-    return path == "/" or path.endswith("/<xattrdir>")
-
-
 def check_entries(objects):
     """Every entry leads to an object of its type; links and sizes are what the entries say."""
     names = collections.Counter()
@@ -146,10 +142,13 @@ def check_entries(objects):
             yield f"{folder['path']}: size {folder['size']}, {len(folder['entries'])} entries"
         if int(folder["links"]) != below + 2:
             yield f"{folder['path']}: {folder['links']} links, {below} folders in it"
+    # The root, and the folders of extended attributes.
+    nameless = {int(got["xattr"]) for got in objects.values() if "xattr" in got}
+    nameless |= {number for number, got in folders.items() if got["path"] == "/"}
     for number, got in objects.items():
         if got["type"] == "ZFS plain file" and int(got["links"]) != names[number]:
             yield f"{got['path']}: {got['links']} links, {names[number]} names"
-        if got["type"] == "ZFS directory" and names[number] != (not is_nameless(got["path"])):
+        if got["type"] == "ZFS directory" and names[number] != (number not in nameless):
             yield f"{got['path']}: {names[number]} names"
 
 

@@ -8,7 +8,16 @@
 #include <errno.h>
 #include <zlib.h>
 
-#define BITMAP_BYTES (HOT_SECTORS / 8)
+#define BITMAP_BYTES  (HOT_SECTORS / 8)
+#define LABEL_SECTORS 64U /* of each of ZFS's four labels, which are much alike */
+
+/* The order in an image: what is at one place of the labels stands together, so that it packs well. */
+static uint32_t image_bit(uint32_t i)
+{
+	uint32_t labels = HOT_SECTORS / LABEL_SECTORS;
+
+	return i % labels * LABEL_SECTORS + i / labels;
+}
 
 int sz_hot_init(struct hot *hot)
 {
@@ -111,9 +120,10 @@ int sz_hot_encode(const struct hot *hot, struct sz_bytes *payload_out)
 
 	if (result == 0)
 		result = sz_bytes_append(&payload, hot->poison, BITMAP_BYTES);
-	for (uint32_t bit = 0; bit < HOT_SECTORS && result == 0; bit++)
-		if (bit_is_set(hot->written, bit))
-			result = sz_bytes_append(&plain, hot->sectors + bit * SECTOR, SECTOR);
+	for (uint32_t i = 0; i < HOT_SECTORS && result == 0; i++)
+		if (bit_is_set(hot->written, image_bit(i)))
+			result = sz_bytes_append(&plain, hot->sectors + image_bit(i) * SECTOR,
+						 SECTOR);
 	length = compressBound(plain.length);
 	if (result == 0) {
 		CLEANUP_FREE uint8_t *packed = malloc(length);
@@ -154,7 +164,9 @@ static int unpack(const uint8_t *payload, size_t length, uint8_t *plain, struct 
 	    Z_OK)
 		return -EUCLEAN;
 	memset(hot->sectors, 0, HOT_SECTORS * SECTOR);
-	for (uint32_t bit = 0; bit < HOT_SECTORS; bit++) {
+	for (uint32_t i = 0; i < HOT_SECTORS; i++) {
+		uint32_t bit = image_bit(i);
+
 		if (!bit_is_set(payload, bit))
 			continue;
 		if (used + SECTOR > plain_length)

@@ -525,7 +525,7 @@ def make_blobs():
     shard_ident = Identity("shard", INDEX, 17)
     files["shard"] = blob(shard_ident, shard_payload, "shard")
 
-    hot_sectors = (0, 1, 255)
+    hot_sectors = sorted((0, 1, 64, 255), key=lambda s: (s % 64, s))
     plain = b"".join(sector_content(s) for s in hot_sectors)
     deflated = b"\x78\x01"  # a zlib stream of stored blocks: the same whatever made it
     deflated += b"\x01" + u16(len(plain)) + u16(len(plain) ^ 0xFFFF) + plain
@@ -538,7 +538,7 @@ def make_blobs():
     hot_payload = bytes(written) + bytes(poison) + deflated
     hot_ident = Identity("hot", HOT, 18)
     files["hot"] = blob(hot_ident, hot_payload, "hot")
-    values["hot"] = dict(payload=hot_payload.hex(), sectors=list(hot_sectors), poison=[164])
+    values["hot"] = dict(payload=hot_payload.hex(), sectors=hot_sectors, poison=[164])
 
     def ref(ident, label):
         return ident.ref(d(files[label][:4096]))

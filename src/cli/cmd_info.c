@@ -22,15 +22,19 @@ static json_t *info_json(struct session *session, const struct sz_store_info *in
 						      "size_bytes", (json_int_t)size_bytes));
 	}
 	return json_pack(
-		"{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:o}",
+		"{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, "
+		"s:s, s:o}",
 		"store_id", id, "format_version", (int)info->format_version, "parity",
 		(int)info->parity, "band_bytes", (json_int_t)info->band_sectors * SZ_SECTOR_BYTES,
 		"generation", (json_int_t)info->generation, "code", info->code, "sealed_wall_ns",
 		(json_int_t)info->sealed_wall_ns, "virtual_bytes", (json_int_t)info->virtual_bytes,
 		"stored_bytes", (json_int_t)info->stored_bytes, "objects",
-		(json_int_t)info->object_count, "host_free_bytes",
-		(json_int_t)info->host_free_bytes, "used_bytes", (json_int_t)space->used_bytes,
-		"recovered", info->recovered, "recovery", info->recovery_text, "devices", devices);
+		(json_int_t)info->object_count, "deltas", (json_int_t)info->delta_count,
+		"data_bytes", (json_int_t)info->data_bytes, "dead_bytes",
+		(json_int_t)info->dead_bytes, "compacted_bytes", (json_int_t)info->compacted_bytes,
+		"host_free_bytes", (json_int_t)info->host_free_bytes, "used_bytes",
+		(json_int_t)space->used_bytes, "recovered", info->recovered, "recovery",
+		info->recovery_text, "devices", devices);
 }
 
 static void size_line(const char *what, uint64_t bytes, const char *note)
@@ -65,7 +69,10 @@ static void info_text(struct session *session, const struct sz_store_info *info,
 		      info->device_count, info->parity);
 	size_line("virtual", info->virtual_bytes, " (all devices)");
 	(void)fprintf(console_out(), "%12s: %" PRIu64 "\n", "objects", info->object_count);
+	(void)fprintf(console_out(), "%12s: %" PRIu64 " (the most of a device)\n", "deltas",
+		      info->delta_count);
 	size_line("stored", info->stored_bytes, " (on disk)");
+	size_line("superseded", info->dead_bytes, " (compaction frees it)");
 	size_line("used", space->used_bytes, " (in the pool)");
 	size_line("band", (uint64_t)info->band_sectors * SZ_SECTOR_BYTES, "");
 	size_line("free on disk", info->host_free_bytes, "");

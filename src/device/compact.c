@@ -5,30 +5,37 @@
  * Minor: twelve of the newest deltas that are about as large become one. So sizes grow by a factor
  * from level to level, a device has few dozens, and a sector is written once a level.
  *
- * Major: all deltas become one, and bands of which two fifths are superseded are written anew, with what
- * superseded them (their folded_to says so). A band of which little is left is given up: its sectors go to
- * the delta.
+ * Major, when too much is dead: bands of which two fifths are superseded are written anew, with what superseded
+ * them (their folded_to says so), in steps: one a seal, of no more than a sixteenth of what the device stores, or
+ * of four times what the seal itself writes: so steps keep pace. What a step has done the next root refers to, and the bands say it, so nothing else has to be remembered: a
+ * crash costs the step that was under way. Once no more than a step is left to fold, that is done, and all
+ * deltas become one. A band of which little is left is given up then: its sectors go to the delta.
  *
  * 1. Inputs are sealed; the overlays stand above whatever comes of them.
  * 2. What does not authenticate stays POISON in what is written. A band that is missing is not folded.
  * 3. A merged delta has the generation of its newest input: it stands where they stood. Of a band that has
- *    folded an input, nothing of that input is taken.
+ *    folded an input, nothing of that input is taken, or counted as live.
+ * 4. All steps fold the same deltas, and these are merged at the end alone: else what is newest of them, folded
+ *    and dropped, would leave something older where a shard, and with it its folded_to, is lost.
  */
 #include "device/device_internal.h"
 
 #include <errno.h>
 
 /* Deltas of a level that are merged; levels grow by LEVEL_FACTOR, the lowest ends at LEVEL_SECTORS. */
-#define FAN_IN           12U
-#define LEVEL_FACTOR     16U
-#define LEVEL_SECTORS    1024U
-#define LEVELS           4U
-#define DELTAS_MAX       48U   /* of a device */
-#define DEAD_SECTORS_MIN 4096U /* dead space that is let be: 16 MiB */
+#define FAN_IN         12U
+#define LEVEL_FACTOR   16U
+#define LEVEL_SECTORS  1024U
+#define LEVELS         4U
+#define DELTAS_MAX     48U /* of a device */
+#define DEAD_BANDS_MIN 2U  /* so much dead space is let be: 16 MiB, by default */
+#define STEP_SHARE     16U /* a step of a major compaction: this part of what a device stores … */
+#define STEP_PACE      4U  /* … or so many times what the seal writes, if that is more */
 
 struct runs {
 	struct sz_run *at;
 	size_t count;
+	size_t capacity;
 };
 
 static void runs_free(struct runs *runs)
@@ -45,40 +52,90 @@ static int run_compare(const void *a, const void *b)
 	return left->sector < right->sector ? -1 : left->sector > right->sector;
 }
 
-/* All that some deltas cover, sorted and joined. */
-static int runs_union(const struct sz_device *device, uint32_t first, uint32_t count,
-		      struct runs *runs_out)
+static int run_add(struct runs *runs, uint64_t sector, uint64_t count)
 {
-	size_t total = 0;
-	size_t kept = 0;
+	struct sz_run *last = runs->count == 0 ? NULL : &runs->at[runs->count - 1];
 
-	for (uint32_t i = first; i < first + count; i++)
-		total += device->deltas[i]->run_count;
-	runs_out->at = calloc(total + 1, sizeof(*runs_out->at));
-	if (runs_out->at == NULL)
-		return -ENOMEM;
-	for (uint32_t i = first; i < first + count; i++) {
-		const struct sz_manifest_delta *delta = device->deltas[i];
-
-		if (delta->run_count > 0)
-			memcpy(runs_out->at + runs_out->count, delta->runs,
-			       delta->run_count * sizeof(*delta->runs));
-		runs_out->count += delta->run_count;
+	if (last != NULL && last->sector + last->count == sector) {
+		last->count += count;
+		return 0;
 	}
-	if (runs_out->count > 1)
-		qsort(runs_out->at, runs_out->count, sizeof(*runs_out->at), run_compare);
-	for (size_t i = 1; i < runs_out->count; i++) {
-		struct sz_run *last = &runs_out->at[kept];
-		uint64_t end = runs_out->at[i].sector + runs_out->at[i].count;
+	if (runs->at == NULL || runs->count == runs->capacity) {
+		size_t capacity = runs->capacity == 0 ? 256 : 2 * runs->capacity;
+		struct sz_run *grown = realloc(runs->at, capacity * sizeof(*grown));
 
-		if (runs_out->at[i].sector > last->sector + last->count)
-			runs_out->at[++kept] = runs_out->at[i];
+		if (grown == NULL)
+			return -ENOMEM;
+		runs->at = grown;
+		runs->capacity = capacity;
+	}
+	runs->at[runs->count++] = (struct sz_run){ sector, count };
+	return 0;
+}
+
+/* A band's object, as it is sealed; false: there is none. */
+static bool row_find(struct sz_device *device, uint32_t band, struct row *row_out)
+{
+	uint64_t sealed =
+		device->sealing != NULL ? device->sealing->number : device->store->root.generation;
+	const struct row *row;
+	READ_SCOPE(&device->map_lock);
+
+	row = sz_row_find(device, band);
+	if (row == NULL || row->epoch > sealed)
+		return false;
+	*row_out = *row;
+	return true;
+}
+
+/* What a delta says that no band has folded. Long, so without map_lock: only seals change deltas. */
+static int runs_add(struct sz_device *device, const struct sz_manifest_delta *delta,
+		    struct runs *runs)
+{
+	int result = 0;
+
+	for (uint32_t i = 0; i < delta->run_count; i++) {
+		uint64_t at = delta->runs[i].sector;
+		uint64_t end = at + delta->runs[i].count;
+
+		while (at < end && result == 0) {
+			uint32_t band = sz_band_of(device, at);
+			uint64_t next = sz_band_base(device, band) + sz_band_length(device, band);
+			struct row row;
+
+			if (next > end)
+				next = end;
+			if (!row_find(device, band, &row) || row.folded_to < delta->generation)
+				result = run_add(runs, at, next - at);
+			at = next;
+		}
+	}
+	return result;
+}
+
+/* All that some deltas say, sorted and joined. */
+static int runs_union(struct sz_device *device, uint32_t first, uint32_t behind, struct runs *runs)
+{
+	size_t kept = 0;
+	int result = 0;
+
+	runs->count = 0;
+	for (uint32_t i = first; i < behind && result == 0; i++)
+		result = runs_add(device, device->deltas[i], runs);
+	if (runs->count > 1)
+		qsort(runs->at, runs->count, sizeof(*runs->at), run_compare);
+	for (size_t i = 1; i < runs->count; i++) {
+		struct sz_run *last = &runs->at[kept];
+		uint64_t end = runs->at[i].sector + runs->at[i].count;
+
+		if (runs->at[i].sector > last->sector + last->count)
+			runs->at[++kept] = runs->at[i];
 		else if (end > last->sector + last->count)
 			last->count = end - last->sector;
 	}
-	if (runs_out->count > 0)
-		runs_out->count = kept + 1;
-	return 0;
+	if (runs->count > 0)
+		runs->count = kept + 1;
+	return result;
 }
 
 struct compaction {
@@ -87,7 +144,9 @@ struct compaction {
 	struct device_seal *seal;
 	bool is_major;
 	bool all;
-	uint32_t end; /* inputs are the deltas below it */
+	uint32_t first; /* inputs are the deltas from first … */
+	uint32_t end;   /* … to before end */
+	uint64_t left;  /* sectors of bands that may still be folded in this seal */
 	struct builder builder;
 	uint8_t *buffer; /* IO_SECTORS */
 };
@@ -108,14 +167,13 @@ static uint64_t covered(const struct runs *runs, uint64_t base, uint64_t length)
 }
 
 /* Stored sectors of a device, and those that nobody will read again, as the index knows them. */
-static void dead_count(const struct sz_device *device, const struct runs *all, uint64_t *stored_out,
+static void dead_count(struct sz_device *device, const struct runs *all, uint64_t *stored_out,
 		       uint64_t *dead_out)
 {
 	uint64_t data = 0;
 	uint64_t tombstones = 0;
 	uint64_t live = 0;
 
-	*dead_out = 0;
 	for (uint32_t i = 0; i < device->delta_count; i++) {
 		const struct sz_manifest_delta *delta = device->deltas[i];
 		uint64_t slots = delta->stored_bytes / SZ_SECTOR_BYTES;
@@ -129,14 +187,14 @@ static void dead_count(const struct sz_device *device, const struct runs *all, u
 	*stored_out = data;
 	*dead_out = data > live ? data - live : 0;
 	for (uint32_t i = 0; i < device->shard_count * SZ_SHARD_BANDS; i++) {
-		const struct row *row = sz_row_find(device, i);
+		struct row row;
 		uint64_t hidden;
 
-		if (row == NULL || row->epoch > device->sealing->number)
+		if (!row_find(device, i, &row))
 			continue;
 		hidden = covered(all, sz_band_base(device, i), sz_band_length(device, i));
-		*stored_out += row->data_slots;
-		*dead_out += hidden < row->live_sectors ? hidden : row->live_sectors;
+		*stored_out += row.data_slots;
+		*dead_out += hidden < row.live_sectors ? hidden : row.live_sectors;
 	}
 }
 
@@ -153,11 +211,11 @@ static uint32_t level_of(const struct sz_manifest_delta *delta)
 }
 
 /*
- * How many of the newest deltas are to be merged; 0: none. Those that are no larger than a level are
+ * How many of the newest deltas, of most, are to be merged; 0: none. Those that are no larger than a level are
  * merged when FAN_IN of them are behind all that a lower level takes: so a large one is not
  * written anew for the sake of small ones, and no level keeps more than FAN_IN - 1.
  */
-static uint32_t minor_count(const struct sz_device *device)
+static uint32_t minor_count(const struct sz_device *device, uint32_t most)
 {
 	uint32_t below = 0;
 	uint32_t best = 0;
@@ -165,7 +223,7 @@ static uint32_t minor_count(const struct sz_device *device)
 	for (uint32_t level = 0; level < LEVELS; level++) {
 		uint32_t count = below;
 
-		while (count < device->delta_count && level_of(device->deltas[count]) <= level)
+		while (count < most && level_of(device->deltas[count]) <= level)
 			count++;
 		if (count - below >= FAN_IN)
 			best = count;
@@ -188,8 +246,8 @@ static void input_find(const struct compaction *compaction, bool with_band, uint
 		count = (uint32_t)(band_end - sector);
 	*piece = (struct piece){ .sector = sector, .kind = PIECE_ZEROS };
 	row = sz_row_find(device, band);
-	if (!sz_deltas_find(device, compaction->end, row == NULL ? 0 : row->folded_to, sector,
-			    &count, piece) &&
+	if (!sz_deltas_find(device, compaction->first, compaction->end,
+			    row == NULL ? 0 : row->folded_to, sector, &count, piece) &&
 	    with_band && row != NULL) {
 		piece->kind = PIECE_BAND;
 		piece->ref = row->ref;
@@ -336,7 +394,7 @@ static int row_add(struct device_seal *seal, const struct new_row *row)
 	return 0;
 }
 
-/* Writes a band anew, or gives it up. */
+/* Writes a band anew, or gives it up; a step of a merge to come leaves that to the merge. */
 static int band_fold(struct compaction *compaction, uint32_t band)
 {
 	struct sz_device *device = compaction->device;
@@ -350,12 +408,14 @@ static int band_fold(struct compaction *compaction, uint32_t band)
 	if (result != 0)
 		return result;
 	if (live * LIVE_SHARE < length) {
+		if (compaction->builder.batch == NULL)
+			return 0;
 		result = range_copy(compaction, &compaction->builder, true, base, base + length);
 		return result != 0 ? result : row_add(compaction->seal, &row);
 	}
 	result = sz_builder_init(&builder, compaction->batch, device, SZ_KIND_BAND,
 				 device->sealing->number, band);
-	builder.header.folded_to = device->deltas[0]->generation;
+	builder.header.folded_to = device->deltas[compaction->first]->generation;
 	if (result == 0)
 		result = range_copy(compaction, &builder, true, base, base + length);
 	if (result == 0)
@@ -363,6 +423,7 @@ static int band_fold(struct compaction *compaction, uint32_t band)
 	row.row.folded_to = builder.header.folded_to;
 	row.row.live_sectors = (uint32_t)builder.entries.count;
 	row.row.data_slots = builder.header.data_slots;
+	compaction->left -= compaction->left < length ? compaction->left : length;
 	return result != 0 ? result : row_add(compaction->seal, &row);
 }
 
@@ -373,15 +434,15 @@ static int band_fold(struct compaction *compaction, uint32_t band)
 static bool is_worth_folding(const struct compaction *compaction, const struct runs *runs,
 			     uint32_t band)
 {
-	const struct sz_device *device = compaction->device;
-	const struct row *row = sz_row_find(device, band);
+	struct sz_device *device = compaction->device;
+	struct row row;
 	uint64_t hidden;
 
-	if (row == NULL || row->epoch > device->sealing->number)
+	if (!row_find(device, band, &row))
 		return false;
 	hidden = covered(runs, sz_band_base(device, band), sz_band_length(device, band));
-	return compaction->all ? LIVE_SHARE * hidden >= row->live_sectors
-			       : 5 * hidden >= 2 * (uint64_t)row->live_sectors;
+	return compaction->all ? LIVE_SHARE * hidden >= row.live_sectors
+			       : 5 * hidden >= 2 * (uint64_t)row.live_sectors;
 }
 
 /* One run, in the order of sectors; bands that are folded are done whole when they are met first. */
@@ -398,7 +459,8 @@ static int run_compact(struct compaction *compaction, const struct runs *runs,
 		uint64_t base = sz_band_base(device, band);
 		uint64_t next = base + sz_band_length(device, band);
 
-		if (compaction->is_major && is_worth_folding(compaction, runs, band)) {
+		if (compaction->is_major && compaction->left > 0 &&
+		    is_worth_folding(compaction, runs, band)) {
 			result = band_fold(compaction, band);
 			if (result == 0)
 				*done = next;
@@ -440,41 +502,149 @@ static int compact_run(struct compaction *compaction, const struct runs *runs)
 	return result;
 }
 
-int sz_compact(struct batch *batch, struct sz_device *device, bool all, struct device_seal *seal)
+/* Sectors of the bands that are worth folding. */
+static uint64_t fold_size(const struct compaction *compaction, const struct runs *runs)
+{
+	const struct sz_device *device = compaction->device;
+	uint64_t size = 0;
+
+	for (uint32_t i = 0; i < device->shard_count * SZ_SHARD_BANDS; i++)
+		if (is_worth_folding(compaction, runs, i))
+			size += sz_band_length(device, i);
+	return size;
+}
+
+/* A step of a major compaction: bands are folded, deltas stay as they are. */
+static int step_run(struct compaction *compaction, const struct runs *runs)
+{
+	const struct sz_device *device = compaction->device;
+	int result = 0;
+
+	for (uint32_t i = 0; compaction->left > 0 && i < device->shard_count * SZ_SHARD_BANDS;
+	     i++) {
+		if (!is_worth_folding(compaction, runs, i))
+			continue;
+		result = band_fold(compaction, i);
+		if (result != 0 && result != -EBADMSG)
+			return result;
+	}
+	return 0;
+}
+
+/* The newest deltas, up to end, become one. */
+static int merge_run(struct compaction *compaction, uint32_t end)
 {
 	CLEANUP(runs_free) struct runs runs = { 0 };
+	int result = runs_union(compaction->device, 0, end, &runs);
+
+	compaction->first = 0;
+	compaction->end = end;
+	return result != 0 ? result : compact_run(compaction, &runs);
+}
+
+/*
+ * The first of the deltas that steps fold. If there are several that bands have folded, that has begun; else it would
+ * be with all of them.
+ */
+static uint32_t step_first(struct sz_device *device, bool *has_begun_out)
+{
+	uint64_t folded_to = 0;
+	uint32_t first = 0;
+
+	for (uint32_t i = 0; i < device->shard_count * SZ_SHARD_BANDS; i++) {
+		struct row row;
+
+		if (row_find(device, i, &row) && row.folded_to > folded_to)
+			folded_to = row.folded_to;
+	}
+	while (first < device->delta_count && device->deltas[first]->generation > folded_to)
+		first++;
+	*has_begun_out = device->delta_count - first > 1;
+	return *has_begun_out ? first : 0;
+}
+
+/* Bands are folded, deltas stay as they are. *is_left_out: what is left is more than a step. */
+static int step_try(struct compaction *compaction, uint32_t first, bool *is_left_out)
+{
+	CLEANUP(runs_free) struct runs runs = { 0 };
+	size_t row_count = compaction->seal->row_count;
+	int result = runs_union(compaction->device, first, compaction->device->delta_count, &runs);
+
+	compaction->first = first;
+	compaction->end = compaction->device->delta_count;
+	*is_left_out = false;
+	if (result != 0 || fold_size(compaction, &runs) <= compaction->left)
+		return result;
+	result = step_run(compaction, &runs);
+	/* If none could be folded, the merge has to do with them as they are. */
+	*is_left_out = compaction->seal->row_count > row_count;
+	return result;
+}
+
+/* Sectors of bands that a seal may fold. */
+static uint64_t step_size(const struct compaction *compaction, uint64_t stored)
+{
+	const struct sz_manifest_delta *written = compaction->seal->delta;
+	uint64_t pace = written == NULL ? 0 : STEP_PACE * written->sector_count;
+
+	if (compaction->all)
+		return UINT64_MAX;
+	return pace > stored / STEP_SHARE ? pace : stored / STEP_SHARE + 1;
+}
+
+static int compaction_run(struct compaction *compaction)
+{
+	struct sz_device *device = compaction->device;
+	bool is_full = device->delta_count >= DELTAS_MAX;
+	bool has_begun;
+	bool is_left = false;
+	uint32_t first = step_first(device, &has_begun);
+	uint32_t minor = minor_count(device, has_begun ? first : device->delta_count);
+	uint64_t stored;
+	uint64_t dead;
+	int result = 0;
+
+	sz_dead_sectors(device, &stored, &dead);
+	compaction->left = step_size(compaction, stored);
+	compaction->is_major = has_begun || is_full || (compaction->all && dead > 0) ||
+			       (dead > (uint64_t)DEAD_BANDS_MIN * device->store->band_sectors &&
+				dead * 10 > stored * 4);
+	if (minor > 0 && (!compaction->is_major || (has_begun && !is_full && !compaction->all))) {
+		compaction->is_major = false;
+		return merge_run(compaction, minor);
+	}
+	if (!compaction->is_major)
+		return 0;
+	if (!is_full && !compaction->all)
+		result = step_try(compaction, first, &is_left);
+	return result != 0 || is_left ? result : merge_run(compaction, device->delta_count);
+}
+
+int sz_compact(struct batch *batch, struct sz_device *device, bool all, struct device_seal *seal)
+{
 	struct compaction compaction = {
 		.device = device, .batch = batch, .seal = seal, .all = all
 	};
-	uint64_t stored;
-	uint64_t dead;
 	int result;
 
 	if (device->delta_count == 0)
 		return 0;
-	result = runs_union(device, 0, device->delta_count, &runs);
-	if (result != 0)
-		return result;
-	dead_count(device, &runs, &stored, &dead);
-	compaction.end = minor_count(device);
-	if ((all && dead > 0) || device->delta_count > DELTAS_MAX ||
-	    (dead > DEAD_SECTORS_MIN && dead * 10 > stored * 4)) {
-		compaction.is_major = true;
-		compaction.end = device->delta_count;
-	}
-	if (compaction.end == 0)
-		return 0;
-	if (!compaction.is_major) {
-		runs_free(&runs);
-		result = runs_union(device, 0, compaction.end, &runs);
-		if (result != 0)
-			return result;
-	}
 	compaction.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	result = compaction.buffer == NULL ? -ENOMEM : compact_run(&compaction, &runs);
+	if (compaction.buffer == NULL)
+		return -ENOMEM;
+	result = compaction_run(&compaction);
 	sz_builder_fini(&compaction.builder);
-	if (compaction.buffer != NULL)
-		sz_wipe(compaction.buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
+	sz_wipe(compaction.buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
 	free(compaction.buffer);
 	return result;
+}
+
+void sz_dead_sectors(struct sz_device *device, uint64_t *stored_out, uint64_t *dead_out)
+{
+	CLEANUP(runs_free) struct runs runs = { 0 };
+
+	*stored_out = 0;
+	*dead_out = 0;
+	if (runs_union(device, 0, device->delta_count, &runs) == 0)
+		dead_count(device, &runs, stored_out, dead_out);
 }

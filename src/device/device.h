@@ -169,6 +169,10 @@ struct sz_store_info {
 	uint64_t virtual_bytes;  /* sum of the devices */
 	uint64_t stored_bytes;   /* sum of the files' lengths, live ones too */
 	uint64_t object_count;
+	uint64_t delta_count;     /* the most of one device */
+	uint64_t data_bytes;      /* in bands and deltas … */
+	uint64_t dead_bytes;      /* … and of these what nobody will read again */
+	uint64_t compacted_bytes; /* that compaction has written since the opening */
 	uint64_t host_free_bytes; /* smallest over the folders' file systems */
 	uint64_t seal_pause_ns;   /* for how long the last seal held writers up */
 	bool recovered;           /* this opening replayed a live epoch */

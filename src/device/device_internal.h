@@ -449,8 +449,9 @@ struct sz_store {
 
 	atomic_bool has_begun; /* the live epoch has its logs; changes under begin_lock */
 	/* guarded by seal_lock; root also by begin_lock */
-	uint64_t epoch;    /* the live one's number; changes under begin_lock, too */
-	uint64_t pause_ns; /* for how long the last seal held writers up */
+	uint64_t epoch;           /* the live one's number; changes under begin_lock, too */
+	uint64_t pause_ns;        /* for how long the last seal held writers up */
+	uint64_t compacted_bytes; /* that compaction has written since the opening */
 	bool is_sealing;
 	uint64_t sealing_number;
 	uint64_t sealed_sequence;
@@ -669,11 +670,11 @@ struct piece {
 	struct sz_ref ref;         /* DELTA, BAND */
 };
 /*
- * Under map_lock: of the newest deltas below end and above folded_to the first that says what sector
+ * Under map_lock: of the deltas from first to before end, above folded_to, the first that says what sector
  * is. False: none says anything of *count sectors. *count is narrowed to what is alike.
  */
-bool sz_deltas_find(const struct sz_device *device, uint32_t end, uint64_t folded_to,
-		    uint64_t sector, uint32_t *count, struct piece *piece);
+bool sz_deltas_find(const struct sz_device *device, uint32_t first, uint32_t end,
+		    uint64_t folded_to, uint64_t sector, uint32_t *count, struct piece *piece);
 /* Under map_lock: what the sectors from sector on are, as far as they are alike, at most count. */
 void sz_map_find(const struct sz_device *device, uint64_t sector, uint32_t count,
 		 struct piece *piece_out);
@@ -718,6 +719,7 @@ struct device_seal { /* what a seal makes of a device's epoch; becomes the devic
 	struct sz_ref *shards; /* shard_count */
 	uint64_t stored_bytes; /* of bands and deltas */
 	uint64_t object_count;
+	uint64_t changed_sectors; /* that were written in the epoch; those of the hot area apart */
 	bool is_changed;
 };
 int sz_manifest_write(struct batch *batch, struct sz_device *device,
@@ -832,6 +834,8 @@ int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *er
 /* compact.c: part of a seal. all: whatever is dead goes, not only when it is much. */
 int sz_compact(struct batch *batch, struct sz_device *device, bool all,
 	       struct device_seal *seal) MUST_CHECK;
+/* Under seal_lock: sectors that a device's bands and deltas store, and how many of these nobody will read again. */
+void sz_dead_sectors(struct sz_device *device, uint64_t *stored_out, uint64_t *dead_out);
 
 /* seal_device.c: finishes, copies and writes what the sealing epoch of a device needs. */
 int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,

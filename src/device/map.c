@@ -153,10 +153,10 @@ static bool overlay_find(struct epoch *epoch, uint64_t sector, uint32_t *count, 
 	return true;
 }
 
-bool sz_deltas_find(const struct sz_device *device, uint32_t end, uint64_t folded_to,
-		    uint64_t sector, uint32_t *count, struct piece *piece)
+bool sz_deltas_find(const struct sz_device *device, uint32_t first, uint32_t end,
+		    uint64_t folded_to, uint64_t sector, uint32_t *count, struct piece *piece)
 {
-	for (uint32_t i = 0; i < end; i++) {
+	for (uint32_t i = first; i < end; i++) {
 		const struct sz_manifest_delta *delta = device->deltas[i];
 		const struct sz_run *run;
 
@@ -195,8 +195,8 @@ void sz_map_find(const struct sz_device *device, uint64_t sector, uint32_t count
 	if (!overlay_find(device->live, sector, &count, piece_out) &&
 	    !(device->sealing != NULL &&
 	      overlay_find(device->sealing, sector, &count, piece_out)) &&
-	    !sz_deltas_find(device, device->delta_count, row == NULL ? 0 : row->folded_to, sector,
-			    &count, piece_out)) {
+	    !sz_deltas_find(device, 0, device->delta_count, row == NULL ? 0 : row->folded_to,
+			    sector, &count, piece_out)) {
 		if (row != NULL) {
 			piece_out->kind = PIECE_BAND;
 			piece_out->ref = row->ref;

@@ -97,8 +97,7 @@ static int root_write(struct sz_store *store, const struct device_seal *seals)
 			seals[i].is_changed ? seals[i].stored_bytes : device->stored_bytes;
 		to->object_count =
 			seals[i].is_changed ? seals[i].object_count : device->object_count;
-		if (seals[i].delta != NULL)
-			root.changed_sectors += seals[i].delta->sector_count;
+		root.changed_sectors += seals[i].changed_sectors;
 	}
 	return sz_root_write(store, &root);
 }

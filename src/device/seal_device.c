@@ -228,6 +228,7 @@ static int delta_write(struct batch *batch, struct sz_device *device, struct dev
 		return 0;
 	}
 	result = sz_builder_end_delta(&builder, epoch->number, delta);
+	seal->changed_sectors += builder.slots;
 	if (result == 0)
 		seal->delta = TAKE(delta);
 	return result;
@@ -255,15 +256,17 @@ static int hot_write(struct batch *batch, struct sz_device *device, struct devic
 	return result;
 }
 
-static bool has_new_rows(struct sz_device *device)
+/* Sectors of the bands that were finished in the epoch. */
+static uint64_t finished_sectors(struct sz_device *device)
 {
+	uint64_t sum = 0;
 	READ_SCOPE(&device->map_lock);
 
 	for (uint32_t i = 0; i < device->shard_count; i++)
 		for (uint32_t j = 0; device->shards[i] != NULL && j < SZ_SHARD_BANDS; j++)
 			if (device->shards[i]->rows[j].epoch == device->sealing->number)
-				return true;
-	return false;
+				sum += device->shards[i]->rows[j].live_sectors;
+	return sum;
 }
 
 /*
@@ -278,6 +281,12 @@ static int compact(struct batch *batch, struct sz_device *device, bool all,
 	int result = sz_compact(&own, device, all, seal);
 
 	if (result == 0) {
+		for (size_t i = row_count; i < seal->row_count; i++)
+			if (!sz_id_is_none(&seal->rows[i].row.ref.id))
+				batch->store->compacted_bytes +=
+					sz_band_file_bytes(seal->rows[i].row.data_slots);
+		if (seal->merged != NULL)
+			batch->store->compacted_bytes += seal->merged->stored_bytes;
 		sz_batch_join(batch, &own);
 		return 0;
 	}
@@ -291,6 +300,7 @@ static int compact(struct batch *batch, struct sz_device *device, bool all,
 int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,
 		   struct device_seal *seal)
 {
+	bool has_new_rows;
 	int result;
 
 	seal->manifest = device->manifest_ref;
@@ -298,7 +308,11 @@ int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_a
 	if (seal->shards == NULL)
 		return -ENOMEM;
 	sz_bands_seal(device);
+	seal->changed_sectors = finished_sectors(device);
+	has_new_rows = seal->changed_sectors > 0;
 	result = bands_copy(batch, device, seal);
+	for (size_t i = 0; i < seal->row_count; i++)
+		seal->changed_sectors += seal->rows[i].row.live_sectors;
 	if (result == 0)
 		result = delta_write(batch, device, seal);
 	if (result == 0)
@@ -306,7 +320,7 @@ int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_a
 	if (result == 0)
 		result = compact(batch, device, compact_all, seal);
 	seal->is_changed = seal->delta != NULL || seal->row_count > 0 || seal->merged_count > 0 ||
-			   device->sealing->hot != NULL || has_new_rows(device) ||
+			   device->sealing->hot != NULL || has_new_rows ||
 			   sz_id_is_none(&device->manifest_ref.id);
 	if (result == 0 && seal->is_changed)
 		result = sz_manifest_write(batch, device, seal);

@@ -172,6 +172,7 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 		.sealed_wall_ns = store->root.wall_time_ns,
 		.sealed_store_ns = store->root.store_time_ns,
 		.host_free_bytes = UINT64_MAX,
+		.compacted_bytes = store->compacted_bytes,
 		.seal_pause_ns = store->pause_ns,
 		.recovered = store->recovered,
 	};
@@ -179,11 +180,18 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 	sz_root_code(store->root.generation, store->root_digest, info_out->code);
 	memcpy(info_out->recovery_text, store->recovery_text, sizeof(info_out->recovery_text));
 	for (uint32_t i = 0; i < store->device_count; i++) {
-		const struct sz_device *device = &store->devices[i];
+		struct sz_device *device = &store->devices[i];
 		struct sz_backend *backend;
 		uint64_t free_bytes;
 		uint64_t total_bytes;
+		uint64_t stored;
+		uint64_t dead;
 
+		sz_dead_sectors(device, &stored, &dead);
+		info_out->data_bytes += stored * SECTOR;
+		info_out->dead_bytes += dead * SECTOR;
+		if (device->delta_count > info_out->delta_count)
+			info_out->delta_count = device->delta_count;
 		info_out->virtual_bytes += device->sectors * SECTOR;
 		if (device->folder == NO_DEVICE)
 			continue;

@@ -240,6 +240,110 @@ static void test_merges_let_a_large_delta_be(void **state)
 	harness_fini(&harness);
 }
 
+/* One device of 38 bands, of each of which most has been written a second time. */
+static void superseded_prepare(struct harness *harness)
+{
+	static const struct shape wide = { .devices = 1, .sectors = 10240, .band_sectors = 256 };
+
+	harness_init(harness, &wide, 1);
+	harness_open_clean(harness);
+	for (uint64_t sector = 256; sector < 9984; sector += 512)
+		OK(harness_write(harness, 0, sector, 512));
+	OK(harness_seal(harness));
+	for (uint64_t sector = 256; sector < 9984; sector += 256)
+		OK(harness_write(harness, 0, sector + sector / 256 % 40, 210));
+	OK(harness_seal(harness));
+}
+
+static bool is_too_dead(struct harness *harness, struct sz_store_info *info)
+{
+	sz_store_info(harness->store, info);
+	assert_true(info->delta_count <= 48);
+	return info->dead_bytes * 5 > info->data_bytes * 2;
+}
+
+/*
+ * No seal does more than a sixteenth of a major compaction, or a band; and they are not begun anew when the store is
+ * closed, or crashes, between them.
+ */
+static void test_a_major_compaction_goes_in_steps(void **state)
+{
+	struct harness harness;
+	struct sz_store_info info;
+	unsigned int seals = 0;
+
+	(void)state;
+	superseded_prepare(&harness);
+	while (is_too_dead(&harness, &info) || info.delta_count > 3) {
+		uint64_t most = info.data_bytes / 16 + UINT64_C(2) * 256 * SZ_SECTOR_BYTES;
+		uint64_t before = info.compacted_bytes;
+
+		if (++seals > 20)
+			fail_msg("it goes on for ever");
+		OK(harness_write(&harness, 0, 300 + seals, 2));
+		OK(harness_seal(&harness));
+		sz_store_info(harness.store, &info);
+		assert_true(info.compacted_bytes > before);
+		assert_true(info.compacted_bytes - before < most + most / 8);
+		harness_check(&harness);
+		if (seals % 3 == 0) {
+			OK(harness_close(&harness));
+		} else if (seals % 3 == 1) {
+			OK(harness_flush_all(&harness));
+			harness_abandon(&harness);
+		}
+		if (harness.store == NULL)
+			harness_open_clean(&harness);
+		harness_check(&harness);
+	}
+	assert_true(seals >= 6);
+	OK(harness_close(&harness));
+	harness_open_clean(&harness);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* Whatever is written and trimmed: too much is dead for no longer than a major compaction takes. */
+static void test_dead_space_is_bounded(void **state)
+{
+	static const struct shape wide = { .devices = 1, .sectors = 4096, .band_sectors = 256 };
+	struct harness harness;
+	unsigned int too_long = 0;
+
+	(void)state;
+	harness_init(&harness, &wide, chance_seed("dead space"));
+	harness_open_clean(&harness);
+	for (unsigned int round = 0; round < 150 * test_scale(); round++) {
+		struct sz_store_info info;
+
+		for (uint64_t i = chance_below(&harness.chance, 4); i < 4; i++) {
+			uint64_t sector = chance_below(&harness.chance, wide.sectors - 512);
+
+			if (chance_below(&harness.chance, 5) == 0)
+				OK(harness_trim(&harness, 0, sector, 300));
+			else
+				OK(harness_write(&harness, 0, sector,
+						 (uint32_t)chance_below(&harness.chance, 400) + 1));
+		}
+		OK(harness_seal(&harness));
+		too_long = is_too_dead(&harness, &info) &&
+					   info.dead_bytes > UINT64_C(512) * SZ_SECTOR_BYTES
+				   ? too_long + 1
+				   : 0;
+		if (too_long > 18)
+			fail_msg("%" PRIu64 " of %" PRIu64 " bytes are dead", info.dead_bytes,
+				 info.data_bytes);
+		if (round % 50 == 49) {
+			harness_check(&harness);
+			reopen(&harness);
+			harness_check(&harness);
+		}
+	}
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 /* A seal whose next merge is due, on a device with bands and deltas. */
 static void merge_prepare(struct harness *harness)
 {
@@ -305,6 +409,8 @@ int main(void)
 		cmocka_unit_test(test_damage_is_carried),
 		cmocka_unit_test(test_a_missing_device_keeps_what_it_has),
 		cmocka_unit_test(test_merges_let_a_large_delta_be),
+		cmocka_unit_test(test_a_major_compaction_goes_in_steps),
+		cmocka_unit_test(test_dead_space_is_bounded),
 		cmocka_unit_test(test_a_compaction_that_fails),
 	};
 

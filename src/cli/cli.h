@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "fs/fs.h"
+#include "fuse/fuse.h"
 
 /* Published in szpool(1); their meanings stand in main.c. */
 enum exit_code {
@@ -57,6 +58,9 @@ enum option_id {
 	OPTION_GENERATION,
 	OPTION_CHOOSE,
 	OPTION_SEAL_INTERVAL,
+	OPTION_READ_ONLY,
+	OPTION_ALLOW_OTHER,
+	OPTION_MOUNT_OPTIONS,
 	OPTION_COUNT,
 };
 
@@ -78,6 +82,7 @@ struct options {
 	const char *new_passphrase_command;
 	const char *device_dirs[SZ_DEVICES_MAX + 1]; /* up to the first NULL */
 	size_t device_dir_count;
+	struct sz_bytes mount_flags; /* text: those of -o that are the kernel's, "noatime,noexec" */
 	struct sz_property *properties; /* the texts are argv's */
 	size_t property_count;
 };
@@ -87,6 +92,7 @@ struct invocation {
 	char **operands; /* after the command's name; modifiable */
 	int count;
 	bool is_usage_error;
+	int exit_code; /* where the result is 0: that of another process, which has told the error */
 	bool store_is_open; /* errors that mean something else before and after are told apart by it */
 	struct sz_error error;
 };
@@ -146,6 +152,7 @@ int cmd_help(struct invocation *);
 int cmd_info(struct invocation *);
 int cmd_ls(struct invocation *);
 int cmd_mkdir(struct invocation *);
+int cmd_mount(struct invocation *);
 int cmd_passphrase(struct invocation *);
 int cmd_put(struct invocation *);
 int cmd_recover(struct invocation *);
@@ -154,6 +161,7 @@ int cmd_scrub(struct invocation *);
 int cmd_seal(struct invocation *);
 int cmd_serve(struct invocation *);
 int cmd_status(struct invocation *);
+int cmd_umount(struct invocation *);
 int cmd_version(struct invocation *);
 
 /* An open store, its pool and its file system. */
@@ -266,6 +274,13 @@ void warn(const char *format, ...) PRINTF_LIKE(1, 2);
 /* serve.c: commands of other processes, until this one is interrupted. */
 void serve_until_interrupted(int listener);
 void serve_end(int exit_code); /* tells who asked for the end */
+/* What 'szpool umount' ends, and the process with it; NULL: nothing. */
+void serve_mount(struct sz_mount *mount);
+/* For commands: where the pool is mounted, the kernel is told. */
+void name_changed(uint64_t parent, const char *name);
+void inode_changed(uint64_t inode);
+/* *is_over_out: it was that mount, so this process ends; else it was one that was left behind. */
+int serve_unmount(const char *folder, bool *is_over_out, struct sz_error *error) MUST_CHECK;
 /* Has the process that serves the store, if there is one, run the command line. */
 bool served_call(const char *store, int argc, char *const *argv, int *exit_code_out);
 

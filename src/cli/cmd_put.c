@@ -163,6 +163,8 @@ static int finish(struct put *put, const char *path, const struct stat *stat, ui
 		result = sz_fs_setattr(put->fs, inode, SZ_SET_ATIME | SZ_SET_MTIME, stat);
 	if (result == 0)
 		result = sz_fs_link_over(put->fs, inode, folder, name);
+	if (result == 0)
+		name_changed(folder, name);
 	if (result == 0 && stat != NULL && stat->st_nlink > 1)
 		result = links_add(&put->links, stat->st_dev, stat->st_ino, inode, NULL);
 	return result;
@@ -243,6 +245,8 @@ static int entry_put(struct put *put, FTSENT *entry, uint64_t folder, const char
 	put->progress.files++;
 	if (first != NULL) {
 		result = sz_fs_link_over(put->fs, first->to, folder, name);
+		if (result == 0)
+			name_changed(folder, name);
 		return result == 0 ? 0 : link_fail(put, entry->fts_path, result);
 	}
 	if (S_ISREG(stat->st_mode))
@@ -274,6 +278,8 @@ static int folder_put(struct put *put, FTS *walk, FTSENT *entry, uint64_t parent
 		return 0;
 	}
 	result = sz_fs_mkdir(put->fs, parent, name, &new, &inode);
+	if (result == 0)
+		name_changed(parent, name);
 	if (result == -EEXIST) {
 		result = sz_fs_lookup(put->fs, parent, name, &inode);
 		if (result == 0)
@@ -301,6 +307,8 @@ static int folder_finish(struct put *put, FTSENT *entry)
 				       SZ_SET_MODE | SZ_SET_UID | SZ_SET_GID | SZ_SET_ATIME |
 					       SZ_SET_MTIME,
 				       entry->fts_statp);
+	if (inode != 0)
+		inode_changed(inode);
 	return result == 0 ? 0 : pool_fail(put, entry->fts_path, result);
 }
 

@@ -32,6 +32,8 @@ static int unlink_one(struct removal *removal, uint64_t parent, const char *name
 	result = sz_fs_unlink(removal->fs, parent, name);
 	if (result == -EISDIR)
 		result = sz_fs_rmdir(removal->fs, parent, name);
+	if (result == 0)
+		name_changed(parent, name);
 	return result == 0 ? 0 : fail(removal, path, result);
 }
 

@@ -29,11 +29,13 @@ static void *signal_wait(void *argument)
 	static const char message[] =
 		"\nszpool: interrupted: ending in good order (once more: at once)\n";
 	sigset_t *signals = argument;
+	bool is_second = false;
 	int number;
 
 	while (sigwait(signals, &number) == 0 && number != END_SIGNAL) {
-		if (interrupt_signal() != 0)
+		if (is_second)
 			_exit(EXIT_SIGNAL + number);
+		is_second = true;
 		interrupt_set(console_own(), number);
 		(void)!write(STDERR_FILENO, message, sizeof(message) - 1);
 	}

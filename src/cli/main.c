@@ -52,6 +52,12 @@ static const struct command commands[] = {
 	  cmd_passphrase, true },
 	{ "serve", "STORE", "keep the pool open for other commands", 1, 1,
 	  WRITING | BIT(FOREGROUND) | BIT(STOP) | BIT(SEAL_INTERVAL), cmd_serve, false },
+	{ "mount", "STORE FOLDER", "show the pool as a folder", 2, 2,
+	  READING | BIT(CHOOSE) | BIT(FOREGROUND) | BIT(READ_ONLY) | BIT(ALLOW_OTHER) |
+		  BIT(MOUNT_OPTIONS) | BIT(SEAL_INTERVAL),
+	  cmd_mount, false },
+	{ "umount", "FOLDER", "write everything out and end a mount", 1, 1, EVERYWHERE, cmd_umount,
+	  false },
 	{ "version", "", "show the version", 0, 0, EVERYWHERE | BIT(JSON), cmd_version, false },
 	{ "help", "[COMMAND]", "show how to use a command", 0, 1, EVERYWHERE | BIT(JSON), cmd_help,
 	  false },
@@ -122,7 +128,7 @@ static int opening_exit_code(int result)
 static int exit_code(const struct invocation *invocation, int result)
 {
 	if (result == 0)
-		return EXIT_OK;
+		return invocation->exit_code;
 	if (invocation->is_usage_error)
 		return EXIT_USAGE;
 	switch (result) {
@@ -267,6 +273,27 @@ static int main_run(int argc, char **argv)
 	return code;
 }
 
+/* As mount.szpool it is what mount(8) calls for an entry in fstab: mount.szpool STORE FOLDER -o OPTIONS. */
+static bool is_mount_helper(const char *program)
+{
+	const char *slash = strrchr(program, '/');
+
+	return strcmp(slash == NULL ? program : slash + 1, "mount.szpool") == 0;
+}
+
+static int mount_helper_run(int argc, char **argv)
+{
+	CLEANUP_FREE char **arguments = calloc((size_t)argc + 2, sizeof(char *));
+	char mount[] = "mount";
+
+	if (arguments == NULL)
+		return EXIT_ERROR;
+	arguments[0] = argv[0];
+	arguments[1] = mount;
+	memcpy(arguments + 2, argv + 1, (size_t)(argc - 1) * sizeof(char *));
+	return main_run(argc + 1, arguments);
+}
+
 int main(int argc, char **argv)
 {
 	struct sz_error error = { 0 };
@@ -279,7 +306,8 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "szpool: %s\n", error.text);
 		return EXIT_ERROR;
 	}
-	code = main_run(argc, argv);
+	code = argc > 0 && is_mount_helper(argv[0]) ? mount_helper_run(argc, argv)
+						    : main_run(argc, argv);
 	interrupt_stop();
 	return code;
 }

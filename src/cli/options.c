@@ -50,6 +50,10 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_FOREGROUND] = { "foreground", 0, NULL, "do not go into the background" },
 	[OPTION_CHECK] = { "check", 0, NULL, "exit code 6 unless all is well" },
 	[OPTION_GENERATION] = { "generation", 0, "N", "read this generation: its number or code" },
+	[OPTION_READ_ONLY] = { "read-only", 0, NULL, "nothing is written" },
+	[OPTION_ALLOW_OTHER] = { "allow-other", 0, NULL, "other users may use it too" },
+	[OPTION_MOUNT_OPTIONS] = { "options", 'o', "OPTIONS",
+				   "as in fstab: ro, noexec, ..., and those above" },
 	[OPTION_CHOOSE] = { "choose", 0, "CODE", "go on from this generation, set others aside" },
 	[OPTION_SEAL_INTERVAL] = { "seal-interval", 0, "TIME",
 				   "end the generation so often (default: 15m; off: never)" },
@@ -282,14 +286,89 @@ static enum option_id option_by_name(const char *name, size_t length)
 	return OPTION_COUNT;
 }
 
-static enum option_id option_by_letter(char letter)
+/* A letter may stand for several: those that the command has come first. */
+static enum option_id option_by_letter(char letter, const struct command *command)
 {
+	enum option_id found = OPTION_COUNT;
+
 	if (letter == 'R') /* ls -R, as everybody types it */
 		return OPTION_RECURSIVE;
-	for (unsigned int i = 0; i < OPTION_COUNT; i++)
-		if (specs[i].letter == letter)
-			return (enum option_id)i;
-	return OPTION_COUNT;
+	for (unsigned int i = 0; i < OPTION_COUNT; i++) {
+		bool is_known = command != NULL && (command->options >> i & 1) != 0;
+
+		if (specs[i].letter == letter && (found == OPTION_COUNT || is_known))
+			found = (enum option_id)i;
+	}
+	return found;
+}
+
+static bool is_one_of(const char *text, const char *const *list)
+{
+	while (*list != NULL && strcmp(*list, text) != 0)
+		list++;
+	return *list != NULL;
+}
+
+/* One of -o: a flag of the kernel's, one for who mounts, or an option by its long name. */
+static int mount_option(struct invocation *invocation, char *text)
+{
+	static const char *const kernel[] = { "exec",        "noexec",     "atime",    "noatime",
+					      "diratime",    "nodiratime", "relatime", "norelatime",
+					      "strictatime", "lazytime",   "sync",     "async",
+					      "dirsync",     NULL };
+	/* mount(8)'s own, and what is so anyhow. */
+	static const char *const ignored[] = { "defaults", "auto",   "noauto", "user",
+					       "nouser",   "users",  "owner",  "group",
+					       "_netdev",  "nofail", "rw",     "dev",
+					       "nodev",    "suid",   "nosuid", NULL };
+	uint64_t known = command_find("mount")->options & ~(1ULL << OPTION_MOUNT_OPTIONS);
+	struct sz_bytes *flags = &invocation->options.mount_flags;
+	size_t length = strcspn(text, "=");
+	char *value = text[length] == '=' ? text + length + 1 : NULL;
+	enum option_id id = OPTION_COUNT;
+
+	if (is_one_of(text, ignored) || strncmp(text, "x-", 2) == 0 ||
+	    strncmp(text, "comment=", 8) == 0)
+		return 0;
+	if (is_one_of(text, kernel)) {
+		if ((flags->length > 0 && sz_bytes_append(flags, ",", 1) != 0) ||
+		    sz_bytes_append(flags, text, length) != 0)
+			return sz_fail(&invocation->error, -ENOMEM, "no memory");
+		return 0;
+	}
+	if (strcmp(text, "ro") == 0)
+		id = OPTION_READ_ONLY;
+	else if (strcmp(text, "allow_other") == 0)
+		id = OPTION_ALLOW_OTHER;
+	else
+		id = option_by_name(text, length);
+	if (id == OPTION_COUNT || (known >> id & 1) == 0)
+		return usage_fail(invocation, "-o: there is no '%.*s'", (int)length, text);
+	if (specs[id].argument == NULL && value != NULL)
+		return usage_fail(invocation, "-o %s takes no value", specs[id].name);
+	if (specs[id].argument != NULL && value == NULL)
+		return usage_fail(invocation, "-o %s needs a value", specs[id].name);
+	return option_take(invocation, id, value);
+}
+
+static int mount_options(struct invocation *invocation, char *text)
+{
+	int result = 0;
+	char *rest = text;
+	char *option;
+
+	while (result == 0 && (option = strsep(&rest, ",")) != NULL)
+		if (option[0] != '\0')
+			result = mount_option(invocation, option);
+	return result;
+}
+
+static int option_given(struct invocation *invocation, enum option_id id, char *value)
+{
+	if (id != OPTION_MOUNT_OPTIONS)
+		return option_take(invocation, id, value);
+	invocation->options.given |= 1ULL << id;
+	return mount_options(invocation, value);
 }
 
 /* "--name", "--name=value", "--name value": *at is moved onto the value if it is apart. */
@@ -310,35 +389,37 @@ static int long_option(struct invocation *invocation, int argc, char **argv, int
 					  specs[id].name, specs[id].argument);
 		value = argv[++*at];
 	}
-	return option_take(invocation, id, value);
+	return option_given(invocation, id, value);
 }
 
 /* "-l", "-lR", "-o value", "-ovalue". */
-static int short_options(struct invocation *invocation, int argc, char **argv, int *at)
+static int short_options(struct invocation *invocation, int argc, char **argv,
+			 const struct command *command, int *at)
 {
 	int result = 0;
 
 	for (char *letter = argv[*at] + 1; result == 0 && *letter != '\0'; letter++) {
-		enum option_id id = option_by_letter(*letter);
+		enum option_id id = option_by_letter(*letter, command);
 
 		if (id == OPTION_COUNT)
 			return usage_fail(invocation, "there is no option '-%c'", *letter);
 		if (specs[id].argument == NULL) {
-			result = option_take(invocation, id, NULL);
+			result = option_given(invocation, id, NULL);
 			continue;
 		}
 		if (letter[1] != '\0')
-			return option_take(invocation, id, letter + 1);
+			return option_given(invocation, id, letter + 1);
 		if (*at + 1 >= argc)
 			return usage_fail(invocation, "-%c needs a value: -%c %s", *letter, *letter,
 					  specs[id].argument);
-		return option_take(invocation, id, argv[++*at]);
+		return option_given(invocation, id, argv[++*at]);
 	}
 	return result;
 }
 
 int options_parse(struct invocation *invocation, int argc, char **argv, int *count_out)
 {
+	const struct command *command = NULL;
 	bool ended = false;
 	int count = 0;
 	int result = 0;
@@ -347,14 +428,16 @@ int options_parse(struct invocation *invocation, int argc, char **argv, int *cou
 						.raid = SZ_RAID_Z2,
 						.seal_interval_s = SEAL_INTERVAL_S };
 	for (int i = 1; result == 0 && i < argc; i++) {
-		if (ended || argv[i][0] != '-' || argv[i][1] == '\0')
+		if (ended || argv[i][0] != '-' || argv[i][1] == '\0') {
 			argv[1 + count++] = argv[i];
-		else if (strcmp(argv[i], "--") == 0)
+			if (count == 1)
+				command = command_find(argv[1]);
+		} else if (strcmp(argv[i], "--") == 0)
 			ended = true;
 		else if (argv[i][1] == '-')
 			result = long_option(invocation, argc, argv, &i);
 		else
-			result = short_options(invocation, argc, argv, &i);
+			result = short_options(invocation, argc, argv, command, &i);
 	}
 	*count_out = count;
 	return result;
@@ -363,4 +446,5 @@ int options_parse(struct invocation *invocation, int argc, char **argv, int *cou
 void options_free(struct options *options)
 {
 	free(options->properties);
+	sz_bytes_free(&options->mount_flags);
 }

@@ -31,6 +31,38 @@ static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
 static struct call *calls; /* these three guarded by lock */
 static unsigned int call_count;
 static int stopper = -1; /* the connection of who waits for the end */
+/* Set before and cleared after commands run for others. */
+static struct sz_mount *mounted;
+
+void serve_mount(struct sz_mount *mount)
+{
+	mounted = mount;
+}
+
+void name_changed(uint64_t parent, const char *name)
+{
+	if (mounted != NULL)
+		sz_mount_entry_changed(mounted, parent, name);
+}
+
+void inode_changed(uint64_t inode)
+{
+	if (mounted != NULL)
+		sz_mount_inode_changed(mounted, inode);
+}
+
+int serve_unmount(const char *folder, bool *is_over_out, struct sz_error *error)
+{
+	int result;
+
+	*is_over_out = mounted != NULL && strcmp(sz_mount_folder(mounted), folder) == 0;
+	if (!*is_over_out)
+		return sz_mount_remove(folder, error);
+	result = sz_mount_unmount(mounted, error);
+	if (result == 0)
+		interrupt_set(console_own(), SIGTERM);
+	return result;
+}
 
 static void call_free(struct call *call)
 {

@@ -1,0 +1,119 @@
+/*
+ * mount: the pool as a folder. The process serves the mount, and other commands on the store too (serve.c).
+ * Ends when it is unmounted, by 'szpool umount', fusermount3 -u or umount, or by a signal.
+ */
+#include "cli/cli.h"
+
+#include "control/control.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+/* From a thread of the mount: the main one is to end. */
+static void unmounted(void *context)
+{
+	interrupt_set(context, SIGTERM);
+}
+
+/* By it 'szpool umount' finds who serves the store; nobody does for the mount of an old generation. */
+static char *source_name(const struct invocation *invocation)
+{
+	const char *generation = invocation->options.generation;
+	char *name = NULL;
+
+	if (generation == NULL)
+		return strdup(invocation->operands[0]);
+	return asprintf(&name, "%s@%s", invocation->operands[0], generation) < 0 ? NULL : name;
+}
+
+static bool is_read_only(const struct invocation *invocation)
+{
+	return option_is_given(invocation, OPTION_READ_ONLY) ||
+	       option_is_given(invocation, OPTION_GENERATION);
+}
+
+static int mount_open(struct invocation *invocation, const struct session *session,
+		      const char *folder, struct sz_mount **mount_out)
+{
+	const struct options *options = &invocation->options;
+	CLEANUP_FREE char *source = source_name(invocation);
+	const struct sz_mount_options mount = {
+		.source = source,
+		.flags = (const char *)options->mount_flags.data,
+		.read_only = is_read_only(invocation),
+		.allow_other = option_is_given(invocation, OPTION_ALLOW_OTHER),
+	};
+
+	if (source == NULL)
+		return sz_fail(&invocation->error, -ENOMEM, "no memory");
+	return sz_mount_open(session->fs, folder, &mount, unmounted, console_own(), mount_out,
+			     &invocation->error);
+}
+
+static int mounted_serve(struct invocation *invocation, struct session *session, const char *folder,
+			 struct daemon *daemon)
+{
+	const char *store = invocation->operands[0];
+	struct sz_error *error = &invocation->error;
+	struct sz_mount *mount = NULL;
+	bool is_served =
+		!option_is_given(invocation, OPTION_GENERATION); /* else others are, beside it */
+	int listener = -1;
+	int result;
+
+	result = sealer_start(invocation, session);
+	session_share(session, store);
+	if (result == 0 && is_served)
+		result = sz_control_listen(store, &listener, error);
+	if (result == 0)
+		result = mount_open(invocation, session, folder, &mount);
+	serve_mount(mount);
+	if (result == 0)
+		result = daemon_ready(daemon, error);
+	if (result == 0)
+		serve_until_interrupted(listener);
+	if (is_served)
+		sz_control_unlisten(store, listener);
+	session_share(NULL, NULL);
+	serve_mount(NULL);
+	if (mount != NULL)
+		sz_mount_close(mount);
+	sealer_stop(session);
+	return result;
+}
+
+static int serve(struct invocation *invocation, const char *folder, struct daemon *daemon)
+{
+	struct session session;
+	int result = session_open(invocation, is_read_only(invocation), SESSION_FS, &session);
+
+	if (result != 0)
+		return result;
+	result = mounted_serve(invocation, &session, folder, daemon);
+	result = session_close(invocation, &session, result);
+	serve_end(result == 0 ? EXIT_OK : EXIT_ERROR);
+	return result;
+}
+
+int cmd_mount(struct invocation *invocation)
+{
+	CLEANUP_FREE char *store = NULL;
+	CLEANUP_FREE char *folder = NULL;
+	struct daemon daemon = { .ready = -1 };
+	int result = sz_mount_check(invocation->operands[1], &invocation->error);
+
+	if (result != 0)
+		return result;
+	/* The working folder is another one later. */
+	folder = realpath(invocation->operands[1], NULL);
+	if (folder == NULL)
+		return sz_fail(&invocation->error, -errno, "%s: %s", invocation->operands[1],
+			       strerror(errno));
+	store = realpath(invocation->operands[0], NULL);
+	if (store != NULL)
+		invocation->operands[0] = store;
+	if (!option_is_given(invocation, OPTION_FOREGROUND))
+		result = daemon_split(&daemon, &invocation->error);
+	return result != 0 ? result : serve(invocation, folder, &daemon);
+}

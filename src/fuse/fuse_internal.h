@@ -1,0 +1,141 @@
+/*
+ * What the files of fuse share.
+ *
+ * Requests. Each is served by the thread that took it from the kernel, and answered once, by who takes it
+ * from its struct request first: that thread, or, when the pool is suspended and the thread may be stuck in
+ * it, the one that refuses (sz_mount_refuse).
+ *
+ * Locks: mount.lock, over the requests; nothing else is locked under it, and no request is served under it.
+ */
+#ifndef SZ_FUSE_FUSE_INTERNAL_H
+#define SZ_FUSE_FUSE_INTERNAL_H
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "fuse/fuse.h"
+
+#define SZ_FUSE_TYPE      "szpool"   /* of the file system, behind "fuse." */
+#define REQUEST_BYTES_MAX (1U << 20) /* of content in a request: FUSE's most, 256 pages */
+/*
+ * Requests that are served at a time; further ones wait. There are more threads, so that some are there to refuse
+ * what comes while all that are served are stuck in a suspended pool.
+ */
+#define SERVED_MAX        12U
+#define THREADS_MAX       20U
+
+struct request {
+	fuse_req_t req; /* NULL: it is answered (under mount.lock) */
+	struct fuse_ctx caller;
+	struct sz_mount *mount;
+	struct sz_fs *fs;
+	LIST_ENTRY(request) in_list; /* while req is not NULL */
+};
+LIST_HEAD(request_list, request);
+
+/* A search for data or a hole, before which the kernel has to write out what it has. */
+struct search {
+	fuse_req_t req;
+	fuse_ino_t inode;
+	off_t offset;
+	int whence;
+	STAILQ_ENTRY(search) next;
+};
+STAILQ_HEAD(search_queue, search);
+
+struct sz_mount {
+	struct sz_fs *fs;
+	char *folder;
+	struct fuse_session *session;
+	bool read_only;
+	sz_mount_ended_fn *ended;
+	void *context;
+	pthread_t loop;
+	pthread_t searcher; /* search.c */
+	pthread_mutex_t lock;
+	pthread_cond_t served_less; /* a request is over, or all are refused */
+	pthread_cond_t is_over;
+	pthread_cond_t searched; /* a search was added, or is_ending */
+	/* Under lock: */
+	struct request_list requests;
+	unsigned int served;
+	struct search_queue searches;
+	bool is_ending;
+	int refusal;    /* what requests are answered with; 0: they are served */
+	bool has_ended; /* the loop is over */
+};
+
+extern const struct fuse_lowlevel_ops operations;
+
+/* request.c: false: it is answered already. What was begun is ended by one of the answers. */
+bool request_begin(struct request *request, fuse_req_t req);
+void answer(struct request *request, int result); /* 0 or -errno */
+void answer_lookup(struct request *request, int result, uint64_t number);
+/* With the inode's number and attributes; the kernel knows it from then on, and it is held. */
+void answer_entry(struct request *request, int result, uint64_t number);
+void answer_create(struct request *request, int result, uint64_t number,
+		   const struct fuse_file_info *file);
+void answer_attributes(struct request *request, int result, uint64_t number);
+/* True: the kernel has it. */
+bool answer_bytes(struct request *request, int result, const void *data, size_t length);
+void answer_written(struct request *request, int result, size_t length);
+void answer_offset(struct request *request, int result, uint64_t offset);
+void answer_statfs(struct request *request, int result, const struct statvfs *statvfs);
+/* size 0: it was asked for the length alone. */
+void answer_xattr(struct request *request, int result, const void *data, size_t size,
+		  size_t length);
+/* An entry for the kernel, held. */
+int entry_make(struct sz_fs *fs, uint64_t number, struct fuse_entry_param *entry_out) MUST_CHECK;
+uint64_t number_of(const struct sz_fs *fs, fuse_ino_t inode);
+void requests_refuse(struct sz_mount *mount, int code);
+void requests_admit(struct sz_mount *mount);
+
+/* The operations, by the names that libfuse has for them. */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t inode, uint64_t count);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_getattr(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *file);
+void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *values, int fields,
+		struct fuse_file_info *file);
+void op_readlink(fuse_req_t req, fuse_ino_t inode);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	       const char *new_name, unsigned int flags);
+void op_link(fuse_req_t req, fuse_ino_t inode, fuse_ino_t parent, const char *name);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *file);
+void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *file);
+void op_read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
+	     struct fuse_file_info *file);
+void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t size, off_t offset,
+	      struct fuse_file_info *file);
+void op_fsync(fuse_req_t req, fuse_ino_t inode, int data_only, struct fuse_file_info *file);
+void op_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length,
+		  struct fuse_file_info *file);
+void op_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence,
+	      struct fuse_file_info *file);
+void op_readdir(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
+		struct fuse_file_info *file);
+void op_readdirplus(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
+		    struct fuse_file_info *file);
+void op_statfs(fuse_req_t req, fuse_ino_t inode);
+void op_setxattr(fuse_req_t req, fuse_ino_t inode, const char *name, const char *value, size_t size,
+		 int flags);
+void op_getxattr(fuse_req_t req, fuse_ino_t inode, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t inode, size_t size);
+void op_removexattr(fuse_req_t req, fuse_ino_t inode, const char *name);
+
+/* search.c */
+int searcher_start(struct sz_mount *mount) MUST_CHECK;
+void searcher_stop(struct sz_mount *mount); /* after the loop */
+
+/* table.c: with umount2, or where that is not allowed with fusermount3. -EBUSY */
+int folder_unmount(const char *folder, bool lazily, struct sz_error *error) MUST_CHECK;
+
+#endif

@@ -1,0 +1,329 @@
+/*
+ * mount: mounting, the threads that serve, and unmounting.
+ *
+ * State of a mount · who changes it
+ *   mounted    sz_mount_open
+ *   unmounted  sz_mount_unmount, sz_mount_close, fusermount3 -u, umount: the loop sees it, and ends
+ *   ended      the loop has ended; ended() was called
+ */
+#include "fuse/fuse_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#define READ_AHEAD_KIB 4096U /* some records; FUSE's own are 128, and reads are slow then */
+/* Where the mount is kept alive, by open files or another namespace, it is given up after that. */
+#define END_LIMIT_S    10
+#define WAKE_SIGNAL    SIGUSR2 /* ends the loop; from mount_end alone */
+
+static const char how_to_get_fuse[] =
+	"; 'apt install fuse3' (or your system's package of libfuse 3) brings it, on some systems "
+	"also 'modprobe fuse'; without it 'szpool put', 'get', 'ls' and 'cat' work all the same";
+
+static bool program_exists(const char *name)
+{
+	const char *path = getenv("PATH");
+	CLEANUP_FREE char *folders = strdup(path != NULL ? path : "/usr/bin:/bin");
+	char *rest = folders;
+	const char *folder;
+
+	while (rest != NULL && (folder = strsep(&rest, ":")) != NULL) {
+		char file[PATH_MAX];
+
+		if (snprintf(file, sizeof(file), "%s/%s", folder, name) < (int)sizeof(file) &&
+		    access(file, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int fuse_check(struct sz_error *error)
+{
+	CLEANUP_FD int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (device < 0 && geteuid() == 0)
+		return sz_fail(error, -EOPNOTSUPP, "/dev/fuse: %s%s", strerror(errno),
+			       how_to_get_fuse);
+	if (device < 0 && access("/dev/fuse", F_OK) != 0)
+		return sz_fail(error, -EOPNOTSUPP, "/dev/fuse: %s%s", strerror(errno),
+			       how_to_get_fuse);
+	if (geteuid() != 0 && !program_exists("fusermount3"))
+		return sz_fail(error, -EOPNOTSUPP, "there is no fusermount3%s", how_to_get_fuse);
+	return 0;
+}
+
+static int folder_check(const char *folder, struct sz_error *error)
+{
+	DIR *dir = opendir(folder);
+	const struct dirent *entry;
+	bool is_empty = true;
+
+	if (dir == NULL && errno == ENOTCONN)
+		return sz_fail(
+			error, -ENOTCONN,
+			"%s: a process that is gone left a file system mounted there; 'szpool "
+			"umount %s' removes it",
+			folder, folder);
+	if (dir == NULL && errno == ENOENT)
+		return sz_fail(error, -ENOENT, "%s: there is no such folder; 'mkdir %s' makes it",
+			       folder, folder);
+	if (dir == NULL)
+		return sz_fail(error, -errno, "%s: %s", folder, strerror(errno));
+	while ((entry = readdir(dir)) != NULL)
+		is_empty = is_empty &&
+			   (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0);
+	(void)closedir(dir);
+	if (!is_empty)
+		return sz_fail(error, -ENOTEMPTY,
+			       "%s: is not empty: what is in it would not be seen; name an empty "
+			       "folder",
+			       folder);
+	return 0;
+}
+
+int sz_mount_check(const char *folder, struct sz_error *error)
+{
+	int result = folder_check(folder, error);
+
+	return result != 0 ? result : fuse_check(error);
+}
+
+/* ",name=value" of an option whose value may hold anything. */
+static int option_add(struct sz_bytes *text, const char *name, const char *value)
+{
+	int result = sz_bytes_append(text, name, strlen(name));
+
+	for (; result == 0 && *value != '\0'; value++) {
+		if (*value == ',' || *value == '\\')
+			result = sz_bytes_append(text, "\\", 1);
+		if (result == 0)
+			result = sz_bytes_append(text, value, 1);
+	}
+	return result;
+}
+
+static int options_make(const struct sz_mount_options *options, struct sz_bytes *text)
+{
+	int result = option_add(text,
+				"subtype=" SZ_FUSE_TYPE ",nosuid,nodev,default_permissions,fsname=",
+				options->source);
+
+	if (result == 0 && options->read_only)
+		result = option_add(text, ",ro", "");
+	if (result == 0 && options->allow_other)
+		result = option_add(text, ",allow_other", "");
+	if (result == 0 && options->flags != NULL && options->flags[0] != '\0')
+		result = sz_bytes_append(text, ",", 1);
+	if (result == 0 && options->flags != NULL)
+		result = sz_bytes_append(text, options->flags, strlen(options->flags));
+	return result != 0 ? result : sz_bytes_append(text, "", 1);
+}
+
+static int session_make(struct sz_mount *mount, const struct sz_mount_options *options)
+{
+	CLEANUP_BYTES struct sz_bytes text = { 0 };
+	struct fuse_args arguments = FUSE_ARGS_INIT(0, NULL);
+	int result = options_make(options, &text);
+
+	if (result == 0 && (fuse_opt_add_arg(&arguments, "szpool") != 0 ||
+			    fuse_opt_add_arg(&arguments, "-o") != 0 ||
+			    fuse_opt_add_arg(&arguments, (const char *)text.data) != 0))
+		result = -ENOMEM;
+	if (result == 0)
+		mount->session =
+			fuse_session_new(&arguments, &operations, sizeof(operations), mount);
+	fuse_opt_free_args(&arguments);
+	return result == 0 && mount->session == NULL ? -EINVAL : result;
+}
+
+static void woken(int number)
+{
+	(void)number;
+}
+
+static void *loop_run(void *argument)
+{
+	struct sz_mount *mount = argument;
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+
+	(void)pthread_setname_np(pthread_self(), "fuse");
+	if (config != NULL) {
+		fuse_loop_cfg_set_clone_fd(config, 1);
+		fuse_loop_cfg_set_max_threads(config, THREADS_MAX);
+		(void)fuse_session_loop_mt(mount->session, config);
+		fuse_loop_cfg_destroy(config);
+	}
+	(void)pthread_mutex_lock(&mount->lock);
+	mount->has_ended = true;
+	(void)pthread_cond_broadcast(&mount->is_over);
+	(void)pthread_mutex_unlock(&mount->lock);
+	mount->ended(mount->context);
+	return NULL;
+}
+
+/* Only root may; others read as slowly as FUSE does by default. */
+static void read_ahead_raise(const struct sz_mount *mount)
+{
+	CLEANUP_FD int fd = -1;
+	struct stat stat_of;
+	char text[64];
+	int length;
+
+	if (stat(mount->folder, &stat_of) != 0)
+		return;
+	(void)snprintf(text, sizeof(text), "/sys/class/bdi/%u:%u/read_ahead_kb",
+		       major(stat_of.st_dev), minor(stat_of.st_dev));
+	fd = open(text, O_WRONLY | O_CLOEXEC);
+	length = snprintf(text, sizeof(text), "%u\n", READ_AHEAD_KIB);
+	if (fd >= 0)
+		(void)!sz_write(fd, text, (size_t)length);
+}
+
+static int serving_start(struct sz_mount *mount, struct sz_error *error)
+{
+	const struct sigaction wake = { .sa_handler = woken };
+	int result = fuse_session_mount(mount->session, mount->folder);
+
+	if (result != 0)
+		return sz_fail(error, -EIO, "%s: cannot be mounted", mount->folder);
+	(void)sigaction(WAKE_SIGNAL, &wake, NULL);
+	result = searcher_start(mount);
+	if (result == 0) {
+		result = -pthread_create(&mount->loop, NULL, loop_run, mount);
+		if (result != 0)
+			searcher_stop(mount);
+	}
+	if (result != 0) {
+		fuse_session_unmount(mount->session);
+		return sz_fail(error, result, "cannot start a thread");
+	}
+	read_ahead_raise(mount);
+	return 0;
+}
+
+static void mount_free(struct sz_mount *mount)
+{
+	if (mount->session != NULL)
+		fuse_session_destroy(mount->session);
+	(void)pthread_mutex_destroy(&mount->lock);
+	(void)pthread_cond_destroy(&mount->served_less);
+	(void)pthread_cond_destroy(&mount->searched);
+	(void)pthread_cond_destroy(&mount->is_over);
+	free(mount->folder);
+	free(mount);
+}
+
+int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_options *options,
+		  sz_mount_ended_fn *ended, void *context, struct sz_mount **mount_out,
+		  struct sz_error *error)
+{
+	struct sz_mount *mount = calloc(1, sizeof(*mount));
+	pthread_condattr_t monotonic;
+	int result;
+
+	if (mount == NULL)
+		return sz_fail(error, -ENOMEM, "no memory");
+	*mount = (struct sz_mount){ .fs = fs,
+				    .read_only = options->read_only,
+				    .folder = strdup(folder),
+				    .ended = ended,
+				    .context = context };
+	(void)pthread_mutex_init(&mount->lock, NULL);
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&mount->served_less, NULL);
+	(void)pthread_cond_init(&mount->searched, NULL);
+	(void)pthread_cond_init(&mount->is_over, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
+	result = mount->folder == NULL ? -ENOMEM : session_make(mount, options);
+	if (result != 0)
+		(void)sz_fail(error, result, "%s: cannot be mounted", folder);
+	else
+		result = serving_start(mount, error);
+	if (result != 0) {
+		mount_free(mount);
+		return result;
+	}
+	*mount_out = mount;
+	return 0;
+}
+
+void sz_mount_entry_changed(struct sz_mount *mount, uint64_t parent, const char *name)
+{
+	fuse_ino_t folder = parent == sz_fs_root(mount->fs) ? FUSE_ROOT_ID : parent;
+
+	(void)fuse_lowlevel_notify_inval_entry(mount->session, folder, name, strlen(name));
+	(void)fuse_lowlevel_notify_inval_inode(mount->session, folder, -1, 0);
+}
+
+void sz_mount_inode_changed(struct sz_mount *mount, uint64_t number)
+{
+	fuse_ino_t inode = number == sz_fs_root(mount->fs) ? FUSE_ROOT_ID : number;
+
+	(void)fuse_lowlevel_notify_inval_inode(mount->session, inode, -1, 0);
+}
+
+const char *sz_mount_folder(const struct sz_mount *mount)
+{
+	return mount->folder;
+}
+
+int sz_mount_unmount(struct sz_mount *mount, struct sz_error *error)
+{
+	return folder_unmount(mount->folder, false, error);
+}
+
+/* False: it has not ended after END_LIMIT_S. */
+static bool end_wait(struct sz_mount *mount)
+{
+	struct timespec until;
+	int result = 0;
+	bool has_ended;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += END_LIMIT_S;
+	(void)pthread_mutex_lock(&mount->lock);
+	while (!mount->has_ended && result != ETIMEDOUT)
+		result = pthread_cond_timedwait(&mount->is_over, &mount->lock, &until);
+	has_ended = mount->has_ended;
+	(void)pthread_mutex_unlock(&mount->lock);
+	return has_ended;
+}
+
+/* In use: what is dirty in the kernel is written, then nobody new comes in. */
+static void unmount_lazily(struct sz_mount *mount)
+{
+	CLEANUP_FD int fd = open(mount->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct sz_error ignored = { 0 };
+
+	if (fd >= 0)
+		(void)syncfs(fd);
+	sz_cleanup_fd(&fd);
+	fd = -1;
+	(void)!folder_unmount(mount->folder, true, &ignored);
+}
+
+void sz_mount_close(struct sz_mount *mount)
+{
+	struct sz_error ignored = { 0 };
+	CLEANUP_FREE char *source = NULL;
+
+	/* It may be unmounted already, and something else mounted there, or under it. */
+	if (sz_mount_find(mount->folder, &source, &ignored) == 0 &&
+	    folder_unmount(mount->folder, false, &ignored) != 0)
+		unmount_lazily(mount);
+	if (!end_wait(mount)) {
+		fuse_session_exit(mount->session);
+		(void)pthread_kill(mount->loop, WAKE_SIGNAL);
+	}
+	(void)pthread_join(mount->loop, NULL);
+	searcher_stop(mount);
+	mount_free(mount);
+}

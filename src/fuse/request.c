@@ -1,0 +1,243 @@
+/* request: the beginning of requests, and their answers. */
+#include "fuse/fuse_internal.h"
+
+#include <errno.h>
+#include <time.h>
+
+/*
+ * Nobody changes the file system but the kernel, and who tells it. Attributes are asked for again after a
+ * while all the same: a file that another command has taken a name of has one link less.
+ */
+#define NAME_VALID_S       3600.0
+#define ATTRIBUTES_VALID_S 60.0
+/*
+ * Blocks of a file that was changed are counted when its transaction group is synced: for so long after a
+ * change its attributes are asked for again soon.
+ */
+#define SETTLED_S          30
+#define UNSETTLED_VALID_S  1.0
+
+/* What programs write and read at a time. ZFS says the size of a file's blocks: 512 at first. */
+#define IO_BYTES           (128U << 10)
+
+uint64_t number_of(const struct sz_fs *fs, fuse_ino_t inode)
+{
+	return inode == FUSE_ROOT_ID ? sz_fs_root(fs) : inode;
+}
+
+bool request_begin(struct request *request, fuse_req_t req)
+{
+	struct sz_mount *mount = fuse_req_userdata(req);
+	int refusal;
+
+	*request = (struct request){
+		.req = req, .caller = *fuse_req_ctx(req), .mount = mount, .fs = mount->fs
+	};
+	(void)pthread_mutex_lock(&mount->lock);
+	while (mount->refusal == 0 && mount->served == SERVED_MAX)
+		(void)pthread_cond_wait(&mount->served_less, &mount->lock);
+	refusal = mount->refusal;
+	if (refusal == 0) {
+		mount->served++;
+		LIST_INSERT_HEAD(&mount->requests, request, in_list);
+	}
+	(void)pthread_mutex_unlock(&mount->lock);
+	if (refusal != 0)
+		(void)fuse_reply_err(req, -refusal);
+	return refusal == 0;
+}
+
+/* NULL: it was answered meanwhile. */
+static fuse_req_t request_end(struct request *request)
+{
+	struct sz_mount *mount = request->mount;
+	fuse_req_t req;
+
+	(void)pthread_mutex_lock(&mount->lock);
+	req = TAKE(request->req);
+	if (req != NULL)
+		LIST_REMOVE(request, in_list);
+	mount->served--;
+	(void)pthread_cond_signal(&mount->served_less);
+	(void)pthread_mutex_unlock(&mount->lock);
+	return req;
+}
+
+void requests_refuse(struct sz_mount *mount, int code)
+{
+	struct request *request;
+
+	(void)pthread_mutex_lock(&mount->lock);
+	mount->refusal = code;
+	while ((request = LIST_FIRST(&mount->requests)) != NULL) {
+		fuse_req_t req = TAKE(request->req);
+
+		LIST_REMOVE(request, in_list);
+		(void)fuse_reply_err(req,
+				     -code); /* into the kernel's memory: it waits for nothing */
+	}
+	(void)pthread_cond_broadcast(&mount->served_less);
+	(void)pthread_mutex_unlock(&mount->lock);
+}
+
+void requests_admit(struct sz_mount *mount)
+{
+	(void)pthread_mutex_lock(&mount->lock);
+	mount->refusal = 0;
+	(void)pthread_mutex_unlock(&mount->lock);
+}
+
+/* What the caller of a system call gets: there damage is an I/O error. */
+static int error_number(int result)
+{
+	return result == -EBADMSG ? EIO : -result;
+}
+
+static double valid_s(const struct stat *stat)
+{
+	return time(NULL) - stat->st_ctim.tv_sec < SETTLED_S ? UNSETTLED_VALID_S
+							     : ATTRIBUTES_VALID_S;
+}
+
+static int attributes_get(struct sz_fs *fs, uint64_t number, struct stat *stat_out)
+{
+	int result = sz_fs_getattr(fs, number, stat_out);
+
+	stat_out->st_blksize = IO_BYTES;
+	return result;
+}
+
+int entry_make(struct sz_fs *fs, uint64_t number, struct fuse_entry_param *entry_out)
+{
+	int result = sz_fs_hold(fs, number);
+
+	if (result != 0)
+		return result;
+	*entry_out = (struct fuse_entry_param){ .ino = number, .entry_timeout = NAME_VALID_S };
+	if (number == sz_fs_root(fs))
+		entry_out->ino = FUSE_ROOT_ID;
+	result = attributes_get(fs, number, &entry_out->attr);
+	if (result != 0) {
+		sz_fs_release(fs, number, 1);
+		return result;
+	}
+	entry_out->attr_timeout = valid_s(&entry_out->attr);
+	return 0;
+}
+
+void answer(struct request *request, int result)
+{
+	fuse_req_t req = request_end(request);
+
+	if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+}
+
+/* That there is none is remembered too. */
+void answer_lookup(struct request *request, int result, uint64_t number)
+{
+	const struct fuse_entry_param none = { .entry_timeout = NAME_VALID_S };
+	fuse_req_t req;
+
+	if (result != -ENOENT) {
+		answer_entry(request, result, number);
+		return;
+	}
+	req = request_end(request);
+	if (req != NULL)
+		(void)fuse_reply_entry(req, &none);
+}
+
+void answer_create(struct request *request, int result, uint64_t number,
+		   const struct fuse_file_info *file)
+{
+	struct fuse_entry_param entry;
+	fuse_req_t req;
+
+	if (result == 0)
+		result = entry_make(request->fs, number, &entry);
+	if (result != 0) {
+		answer(request, result);
+		return;
+	}
+	req = request_end(request);
+	if (req != NULL && file != NULL)
+		result = fuse_reply_create(req, &entry, file);
+	else if (req != NULL)
+		result = fuse_reply_entry(req, &entry);
+	/* The kernel does not know of it: the request was interrupted, or answered before. */
+	if (req == NULL || result != 0)
+		sz_fs_release(request->fs, number, 1);
+}
+
+void answer_entry(struct request *request, int result, uint64_t number)
+{
+	answer_create(request, result, number, NULL);
+}
+
+void answer_attributes(struct request *request, int result, uint64_t number)
+{
+	struct stat stat = { 0 };
+	fuse_req_t req;
+
+	if (result == 0)
+		result = attributes_get(request->fs, number, &stat);
+	req = request_end(request);
+	if (req != NULL && result == 0)
+		(void)fuse_reply_attr(req, &stat, valid_s(&stat));
+	else if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+}
+
+bool answer_bytes(struct request *request, int result, const void *data, size_t length)
+{
+	fuse_req_t req = request_end(request);
+
+	if (req != NULL && result == 0)
+		return fuse_reply_buf(req, data, length) == 0;
+	if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+	return false;
+}
+
+void answer_written(struct request *request, int result, size_t length)
+{
+	fuse_req_t req = request_end(request);
+
+	if (req != NULL && result == 0)
+		(void)fuse_reply_write(req, length);
+	else if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+}
+
+void answer_offset(struct request *request, int result, uint64_t offset)
+{
+	fuse_req_t req = request_end(request);
+
+	if (req != NULL && result == 0)
+		(void)fuse_reply_lseek(req, (off_t)offset);
+	else if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+}
+
+void answer_statfs(struct request *request, int result, const struct statvfs *statvfs)
+{
+	fuse_req_t req = request_end(request);
+
+	if (req != NULL && result == 0)
+		(void)fuse_reply_statfs(req, statvfs);
+	else if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+}
+
+void answer_xattr(struct request *request, int result, const void *data, size_t size, size_t length)
+{
+	fuse_req_t req = request_end(request);
+
+	if (req != NULL && result == 0 && size == 0)
+		(void)fuse_reply_xattr(req, length);
+	else if (req != NULL && result == 0)
+		(void)fuse_reply_buf(req, data, length);
+	else if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+}

@@ -54,6 +54,14 @@ static inline void sz_cleanup_free(void *pointer)
 void sz_cleanup_fd(int *fd); /* closes *fd if it is >= 0; errno stays */
 #define CLEANUP_FREE CLEANUP(sz_cleanup_free)
 #define CLEANUP_FD   CLEANUP(sz_cleanup_fd)
+/* Moves a descriptor out of its scope, as TAKE does it with a pointer. */
+static inline int sz_fd_take(int *fd)
+{
+	int taken = *fd;
+
+	*fd = -1;
+	return taken;
+}
 
 /* Little-endian accessors: what is on disk is bytes. */
 static inline void sz_put_le16(uint8_t *to, uint16_t value)

@@ -92,8 +92,7 @@ int sz_control_listen(const char *store, int *listener_out, struct sz_error *err
 			       "%s: no socket for other commands can be made: %s; set "
 			       "XDG_RUNTIME_DIR to a folder of your own",
 			       store, strerror(-result));
-	*listener_out = listener;
-	listener = -1;
+	*listener_out = sz_fd_take(&listener);
 	return 0;
 }
 
@@ -129,8 +128,7 @@ int sz_control_accept(int listener, int *connection_out)
 		return -errno;
 	if (!peer_is_us(connection))
 		return -EACCES;
-	*connection_out = connection;
-	connection = -1;
+	*connection_out = sz_fd_take(&connection);
 	return 0;
 }
 
@@ -307,8 +305,7 @@ int sz_control_connect(const char *store, int *connection_out)
 	    connect(connection, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
 	    !peer_is_us(connection))
 		return -ENOENT;
-	*connection_out = connection;
-	connection = -1;
+	*connection_out = sz_fd_take(&connection);
 	return 0;
 }
 

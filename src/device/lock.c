@@ -93,14 +93,6 @@ static bool is_in_place(const char *path, int fd)
 	       here.st_ino == there.st_ino;
 }
 
-static int fd_take(int *fd)
-{
-	int taken = *fd;
-
-	*fd = -1;
-	return taken;
-}
-
 /* A new record, locked before others can see it. */
 static int record_replace(struct sz_store *store, int *fd_out)
 {
@@ -124,7 +116,7 @@ static int record_replace(struct sz_store *store, int *fd_out)
 		(void)unlink(path);
 		return result;
 	}
-	*fd_out = fd_take(&fd);
+	*fd_out = sz_fd_take(&fd);
 	return 0;
 }
 
@@ -150,7 +142,7 @@ static int lock_try(struct sz_store *store, struct sz_error *error)
 	if (!is_in_place(store->lock_path, fd))
 		return -EAGAIN;
 	store->is_own = record_is_own(store, fd);
-	store->lock_fd = fd_take(&fd);
+	store->lock_fd = sz_fd_take(&fd);
 	return 0;
 }
 
@@ -187,7 +179,7 @@ int sz_lock_announce(struct sz_store *store, struct sz_error *error)
 		return sz_fail(error, result, "%s: the lock record: %s", store->path,
 			       strerror(-result));
 	(void)close(store->lock_fd);
-	store->lock_fd = fd_take(&fd);
+	store->lock_fd = sz_fd_take(&fd);
 	return 0;
 }
 

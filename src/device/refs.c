@@ -87,20 +87,30 @@ static struct index_page *page_find(const struct refs *refs, const struct sz_id 
 	return page;
 }
 
-static void page_release(struct refs *refs, struct index_page *page)
+static void page_drop(struct refs *refs, struct index_page *page)
 {
 	struct index_page **at;
 
-	if (page == NULL || --page->references > 0)
+	if (--page->references > 0)
 		return;
-	for (uint32_t i = 0; i < page->shard_count; i++)
-		page_release(refs, page->shards[i]);
 	at = &refs->buckets[bucket_of(refs, &page->id)];
 	while (*at != page)
 		at = &(*at)->next;
 	*at = page->next;
 	refs->page_count--;
 	page_free(page);
+}
+
+/* A manifest's, and with the last one its shards. */
+static void page_release(struct refs *refs, struct index_page *page)
+{
+	if (page == NULL)
+		return;
+	if (page->references == 1)
+		for (uint32_t i = 0; i < page->shard_count; i++)
+			if (page->shards[i] != NULL)
+				page_drop(refs, page->shards[i]);
+	page_drop(refs, page);
 }
 
 /* bytes 0: any length will do. */
@@ -236,18 +246,35 @@ void sz_refs_release(struct sz_store *store, struct generation *generation)
 	generation->pages = NULL;
 }
 
-static int page_walk(const struct refs *refs, struct index_page *page, refs_fn *each, void *context)
+static int page_visit(struct index_page *page, refs_fn *each, void *context)
 {
-	int result;
+	int result = each(context, &page->id);
 
-	if (page == NULL || page->walk == refs->walk)
-		return 0;
-	page->walk = refs->walk;
-	result = each(context, &page->id);
 	for (uint32_t i = 0; i < page->object_count && result == 0; i++)
 		result = each(context, &page->objects[i]);
+	return result;
+}
+
+/* A page that was visited on this walk is not visited again. */
+static bool is_due(const struct refs *refs, struct index_page *page)
+{
+	if (page == NULL || page->walk == refs->walk)
+		return false;
+	page->walk = refs->walk;
+	return true;
+}
+
+/* A manifest, and its shards. */
+static int page_walk(const struct refs *refs, struct index_page *page, refs_fn *each, void *context)
+{
+	int result = 0;
+
+	if (!is_due(refs, page))
+		return 0;
+	result = page_visit(page, each, context);
 	for (uint32_t i = 0; i < page->shard_count && result == 0; i++)
-		result = page_walk(refs, page->shards[i], each, context);
+		if (is_due(refs, page->shards[i]))
+			result = page_visit(page->shards[i], each, context);
 	return result;
 }
 

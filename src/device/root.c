@@ -40,19 +40,20 @@ int sz_root_read(struct sz_store *store, const struct sz_id *id, struct sz_root 
 
 int sz_root_copy(const struct sz_root *from, struct sz_root *to_out)
 {
-	CLEANUP(sz_root_free) struct sz_root copy = *from;
+	CLEANUP_FREE struct sz_root_device *devices =
+		calloc((size_t)from->device_count + 1, sizeof(*devices));
+	CLEANUP_FREE struct sz_ancestor *ancestors =
+		calloc((size_t)from->ancestor_count + 1, sizeof(*ancestors));
 
-	copy.devices = calloc((size_t)from->device_count + 1, sizeof(*copy.devices));
-	copy.ancestors = calloc((size_t)from->ancestor_count + 1, sizeof(*copy.ancestors));
-	if (copy.devices == NULL || copy.ancestors == NULL)
+	if (devices == NULL || ancestors == NULL)
 		return -ENOMEM;
 	if (from->device_count > 0)
-		memcpy(copy.devices, from->devices, from->device_count * sizeof(*copy.devices));
+		memcpy(devices, from->devices, from->device_count * sizeof(*devices));
 	if (from->ancestor_count > 0)
-		memcpy(copy.ancestors, from->ancestors,
-		       from->ancestor_count * sizeof(*copy.ancestors));
-	*to_out = copy;
-	copy = (struct sz_root){ 0 };
+		memcpy(ancestors, from->ancestors, from->ancestor_count * sizeof(*ancestors));
+	*to_out = *from;
+	to_out->devices = TAKE(devices);
+	to_out->ancestors = TAKE(ancestors);
 	return 0;
 }
 

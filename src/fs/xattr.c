@@ -236,6 +236,7 @@ static int names_add_folder(struct sz_fs *fs, struct inode *folder, struct names
 	return result;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): names are written through all.to */
 int sz_fs_listxattr(struct sz_fs *fs, uint64_t number, char *names, size_t size, size_t *size_out)
 {
 	struct names all = { .to = names, .size = size };

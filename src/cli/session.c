@@ -97,23 +97,6 @@ static void opening_tell(const struct invocation *invocation, const struct sz_st
 			      opening.aside);
 }
 
-static int store_open(struct invocation *invocation, bool read_only, struct session *session)
-{
-	CLEANUP_FREE char *state = state_folder();
-	struct sz_store_open options = { .read_only = read_only, .state_folder = state };
-	struct sz_passphrase passphrase = { 0 };
-	int result = store_find(invocation, &options, &passphrase);
-
-	if (result != 0)
-		return result;
-	result = sz_store_open(&options, &passphrase, &session->store, &invocation->error);
-	passphrase_free(&passphrase);
-	if (result != 0)
-		return store_fail(invocation, result);
-	opening_tell(invocation, session->store);
-	return 0;
-}
-
 /* For another process: what is open here. */
 static int shared_open(struct invocation *invocation, bool read_only, struct session *session_out)
 {
@@ -203,34 +186,62 @@ static int shared_close(struct invocation *invocation, const struct session *ses
 	return result != 0 || synced == 0 ? result : store_fail(invocation, synced);
 }
 
+/* What session_open opens. *replays_out: the file system has to replay its intent log, and may not write. */
+static int parts_open(struct invocation *invocation, const struct sz_store_open *options,
+		      const struct sz_passphrase *passphrase, enum session_parts parts,
+		      struct session *session, bool *replays_out)
+{
+	struct sz_error *error = &invocation->error;
+	bool read_only = options->read_only;
+	int result = sz_store_open(options, passphrase, &session->store, error);
+
+	*replays_out = false;
+	if (result == 0 && !options->in_memory) /* for the second time */
+		opening_tell(invocation, session->store);
+	/* A pool in memory is opened as any that was left behind: its intent log is replayed. */
+	read_only = read_only && (result != 0 || !sz_store_is_volatile(session->store));
+	if (result == 0 && parts != SESSION_STORE) {
+		result = sz_engine_start(invocation->options.memory_bytes, error);
+		if (result == 0)
+			result = sz_pool_import(session->store, read_only, &session->pool, error);
+	}
+	if (result == 0 && session->pool != NULL)
+		sz_pool_on_suspend(session->pool, pool_is_suspended, invocation);
+	if (result == 0 && parts == SESSION_FS) {
+		result = sz_fs_open(session->pool, NULL, read_only, &session->fs, error);
+		*replays_out = result == -EBUSY && read_only;
+	}
+	if (result != 0)
+		(void)!session_close(invocation, session, result);
+	return result;
+}
+
 int session_open(struct invocation *invocation, bool read_only, enum session_parts parts,
 		 struct session *session_out)
 {
+	CLEANUP_FREE char *state = state_folder();
+	struct sz_store_open options = { .read_only = read_only, .state_folder = state };
 	struct session session = { .is_read_only = read_only };
-	struct sz_error *error = &invocation->error;
+	struct sz_passphrase passphrase = { 0 };
+	bool replays;
 	int result;
 
 	if (console_current() != console_own())
 		return shared_open(invocation, read_only, session_out);
-	result = store_open(invocation, read_only, &session);
-
+	result = store_find(invocation, &options, &passphrase);
 	if (result != 0)
 		return result;
-	/* An old generation is opened as any pool that was left behind: its intent log is replayed. */
-	read_only = read_only && !sz_store_is_volatile(session.store);
-	if (parts != SESSION_STORE) {
-		result = sz_engine_start(invocation->options.memory_bytes, error);
-		if (result == 0)
-			result = sz_pool_import(session.store, read_only, &session.pool, error);
+	result = parts_open(invocation, &options, &passphrase, parts, &session, &replays);
+	if (replays) {
+		/* A crash left operations in the log: for reading they are done in memory. */
+		options.in_memory = true;
+		invocation->error = (struct sz_error){ 0 };
+		session.is_read_only = true;
+		result = parts_open(invocation, &options, &passphrase, parts, &session, &replays);
 	}
-	if (result == 0 && session.pool != NULL)
-		sz_pool_on_suspend(session.pool, pool_is_suspended, invocation);
-	if (result == 0 && parts == SESSION_FS)
-		result = sz_fs_open(session.pool, NULL, read_only, &session.fs, error);
-	if (result != 0) {
-		(void)!session_close(invocation, &session, result);
+	passphrase_free(&passphrase);
+	if (result != 0)
 		return store_fail(invocation, result);
-	}
 	invocation->store_is_open = true;
 	*session_out = session;
 	return 0;

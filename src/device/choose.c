@@ -133,7 +133,7 @@ static int heads_find(struct choosing *choosing)
 	const struct history *history = &choosing->store->history;
 	const struct seen *seen = &choosing->store->seen;
 
-	choosing->heads = calloc(history->count + 1, sizeof(*choosing->heads));
+	choosing->heads = calloc(history->count + 1, sizeof(struct generation *));
 	if (choosing->heads == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < history->count; i++)
@@ -446,9 +446,9 @@ void sz_choice_note(struct sz_store *store)
 {
 	const struct choice *choice = &store->choice;
 
-	if (choice->is_told && !store->read_only)
+	if (choice->is_told && writes_folders(store))
 		set_others_aside(store);
-	if (choice->is_told ? !store->read_only : choice->is_writable)
+	if (choice->is_told ? writes_folders(store) : choice->is_writable)
 		sz_seen_update(store);
 	store->choice.generation = NULL;
 }

@@ -48,6 +48,11 @@ struct sz_store_open {
 	 * sealed, and written to in memory alone: closing forgets that.
 	 */
 	const char *generation;
+	/*
+	 * What is there, a live epoch too, is written to in memory alone: closing forgets that. For who has to
+	 * write in order to read (a file system that replays its log).
+	 */
+	bool in_memory;
 	/* NULL, or one to go on from, although it is not the newest or the only one: the user's word. */
 	const char *choose;
 	bool recover; /* no root is left: the best generation is put together without one */

@@ -7,10 +7,12 @@
  * 3. What was live is sealed before anybody writes.
  *
  * An opening of a generation that is asked for is written to in memory alone: its folders are behind volatile
- * backends, and it begins where the generation ended, without any live files.
+ * backends, and it begins where the generation ended, without any live files. So is one whose reader has to write
+ * (in_memory), but with what live files add.
  */
 #include "device/device_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -116,7 +118,7 @@ static int open_choose(struct sz_store *store, const struct sz_store_open *optio
 	int result = sz_store_unlock(store, passphrase, error);
 
 	/* Who reads an old generation holds that alone: the store may be written to meanwhile. */
-	if (result == 0 && !store->is_volatile)
+	if (result == 0 && options->generation == NULL)
 		result = sz_lock_take(store, error);
 	if (result == 0 && store->path != NULL)
 		result = sz_folders_find_places(store, error);
@@ -165,8 +167,10 @@ static int live_recover(struct sz_store *store, struct sz_error *error)
 static int open_found(struct sz_store *store, const struct sz_store_open *options,
 		      const struct sz_passphrase *passphrase, struct sz_error *error)
 {
-	int result = open_choose(store, options, passphrase, error);
+	int result;
 
+	assert(store != NULL); /* it was made */
+	result = open_choose(store, options, passphrase, error);
 	if (result == 0 && sz_choice_take(store) != 0)
 		result = sz_fail(error, -ENOMEM, "no memory");
 	if (result == 0)
@@ -181,7 +185,7 @@ static int open_found(struct sz_store *store, const struct sz_store_open *option
 		result = devices_load(store, error);
 	if (result == 0)
 		result = live_recover(store, error);
-	if (result == 0 && !store->is_volatile)
+	if (result == 0 && !store->choice.is_asked)
 		sz_choice_note(store);
 	return result;
 }
@@ -207,7 +211,7 @@ static int store_make(const struct sz_store_open *options, const struct sz_passp
 	store = sz_store_make();
 	if (store == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
-	store->is_volatile = options->generation != NULL;
+	store->is_volatile = options->generation != NULL || options->in_memory;
 	store->read_only = options->read_only && !store->is_volatile;
 	if (options->path != NULL)
 		store->path = strdup(options->path);
@@ -358,9 +362,10 @@ int sz_store_check(const struct sz_store_open *options, const struct sz_passphra
 	reading.choose = NULL;
 	reading.recover = false;
 	result = store_in_folders(&reading, passphrase, &store, error);
+	assert(result != 0 || store != NULL);
 	if (result == 0)
 		result = open_choose(store, &reading, passphrase, error);
-	if (result == -EBADMSG && store->history.count > 0) {
+	if (result == -EBADMSG && store != NULL && store->history.count > 0) {
 		/* Opening would be refused: that is what is asked for. */
 		check.read_code = result;
 		check.write_code = result;

@@ -115,6 +115,42 @@ ok "put" run put store big /last
 kill -KILL "$server"
 wait "$server" 2>/dev/null
 ok "after its death a command runs by itself, and nothing is lost" bash -c "'$szpool' cat store /last | cmp - big"
+within_seconds() { # COMMAND…: it succeeds soon
+	local tries=100
+	while ! "$@"; do
+		[ $((tries -= 1)) -gt 0 ] || return 1
+		sleep 0.1
+	done
+}
+
+# What the intent log has is there for who reads too, and nothing is written for that.
+mkdir many
+for ((i = 0; i < 5000; i++)); do echo $i >many/$i; done
+ok "a pool that syncs always" create -o sync=always synced
+ok "is served" run serve --seal-interval off synced
+pid=$(pgrep -nf "serve --seal-interval off synced")
+"$szpool" put synced many / 2>/dev/null &
+putter=$!
+arrived() { env -u SZPOOL_PASSPHRASE_FILE "$szpool" ls -R synced / >arrived && [ "$(wc -l <arrived)" -gt 200 ]; }
+ok "some of it arrives" within_seconds arrived
+kill -KILL "$pid"
+wait $putter 2>/dev/null
+while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+contents() { find synced -type f -printf '%P %s %T@ %i\n' | sort; }
+contents >before
+ok "what had arrived is read from the log" run get synced /many from-log
+then_ok "all of it" bash -c 'sed 1,/many:/d arrived | (cd from-log && xargs ls)'
+are_right() {
+	local file content
+	for file in from-log/*; do
+		read -r content <"$file" && [ "$content" = "${file##*/}" ] || return 1
+	done
+}
+then_ok "right" are_right
+contents >after
+ok "and nothing is written" cmp before after
+ok "then it is written to" run rm -r synced /many
+prints "and lists nothing" "" run ls synced
 ok "serve in its socket's place" run serve store
 ok "stop" run serve --stop store
 ok "scrub" run scrub store
@@ -125,13 +161,6 @@ fails "an interval that is none" 2 "--seal-interval '5': has to be a time" run s
 fails "one that is too long" 2 "at most 7d" run serve --seal-interval 8d store
 fails "put has none" 2 "has no option --seal-interval" run put --seal-interval 5s store big /
 generation() { run info --json store | jq .generation; }
-within_seconds() { # COMMAND…: it succeeds soon
-	local tries=100
-	while ! "$@"; do
-		[ $((tries -= 1)) -gt 0 ] || return 1
-		sleep 0.1
-	done
-}
 is_after() { [ "$(generation)" -gt "$1" ]; }
 reports() { run status --json store | jq -e "$1" >/dev/null; }
 ok "serve" serve_here --seal-interval 1s

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <sys/sysmacros.h>
 
+#define ATIME_OLD_S 86400
+
 static void stat_time(struct timespec *to, const uint64_t from[2])
 {
 	to->tv_sec = (time_t)from[0];
@@ -119,6 +121,63 @@ int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fields,
 	return result;
 }
 
+int sz_fs_created(struct sz_fs *fs, uint64_t number, struct timespec *created_out)
+{
+	uint64_t created[2] = { 0 };
+	struct inode *inode;
+	int result = inode_get(fs, number, &inode);
+
+	if (result != 0)
+		return result;
+	result = fs_error(sa_lookup(inode->sa, fs->attr[ZPL_CRTIME], created, sizeof(created)));
+	inode_put(fs, inode);
+	stat_time(created_out, created);
+	return result;
+}
+
+/* By relatime: if it was read the first time since it changed, or for a day. */
+static bool atime_is_due(struct sz_fs *fs, struct inode *inode, const uint64_t now[2])
+{
+	uint64_t times[3][2] = { { 0 } };
+	sa_bulk_attr_t bulk[3];
+	int count = 0;
+	int result;
+
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_ATIME], NULL, times[0], 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, times[1], 16);
+	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, times[2], 16);
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	result = sa_bulk_lookup(inode->sa, bulk, count);
+	(void)pthread_rwlock_unlock(&inode->lock);
+	if (result != 0)
+		return false;
+	if (fs->relatime == 0)
+		return times[0][0] != now[0];
+	return times[0][0] <= times[1][0] || times[0][0] <= times[2][0] ||
+	       (int64_t)(now[0] - times[0][0]) >= ATIME_OLD_S;
+}
+
+void atime_touch(struct sz_fs *fs, struct inode *inode)
+{
+	uint64_t now[2];
+	dmu_tx_t *tx;
+
+	if (fs->atime == 0 || fs->read_only)
+		return;
+	now_encode(now);
+	if (!atime_is_due(fs, inode, now))
+		return;
+	(void)pthread_rwlock_wrlock(&inode->lock);
+	tx = dmu_tx_create(fs->os);
+	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
+	dmu_tx_mark_netfree(tx);
+	if (tx_begin(tx) == 0) {
+		(void)sa_update(inode->sa, fs->attr[ZPL_ATIME], now, sizeof(now), tx);
+		dmu_tx_commit(tx);
+	}
+	(void)pthread_rwlock_unlock(&inode->lock);
+}
+
 /* A change of size is a change of content. */
 static int size_set(struct sz_fs *fs, struct inode *inode, unsigned int *fields,
 		    struct stat *values)
@@ -135,6 +194,19 @@ static int size_set(struct sz_fs *fs, struct inode *inode, unsigned int *fields,
 	return result;
 }
 
+/* A new owner takes it over with all that it holds. */
+static int owner_allow(struct sz_fs *fs, struct inode *inode, unsigned int fields,
+		       const struct stat *values)
+{
+	if ((fields & SZ_SET_UID) != 0 && values->st_uid != inode_u64(fs, inode, ZPL_UID) &&
+	    quota_is_over(fs, ZFS_PROP_USERQUOTA, values->st_uid))
+		return -EDQUOT;
+	if ((fields & SZ_SET_GID) != 0 && values->st_gid != inode_u64(fs, inode, ZPL_GID) &&
+	    quota_is_over(fs, ZFS_PROP_GROUPQUOTA, values->st_gid))
+		return -EDQUOT;
+	return 0;
+}
+
 int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const struct stat *values)
 {
 	struct stat wanted = *values;
@@ -145,7 +217,10 @@ int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const 
 	if (result != 0)
 		return result;
 	content_lock(fs, inode);
-	if ((fields & SZ_SET_SIZE) != 0)
+	result = flags_allow(fs, inode, FLAGS_FIXED);
+	if (result == 0)
+		result = owner_allow(fs, inode, fields, &wanted);
+	if (result == 0 && (fields & SZ_SET_SIZE) != 0)
 		result = size_set(fs, inode, &fields, &wanted);
 	if (result == 0 && (fields & SZ_SET_MODE) != 0)
 		result = xattr_acl_chmod(fs, inode, wanted.st_mode, &has_acl);

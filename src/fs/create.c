@@ -172,6 +172,10 @@ int entry_create(struct sz_fs *fs, uint64_t parent, const char *name, const stru
 		result = creation_init(fs, folder, new, target, &creation);
 	creation.znode.claim = claim;
 	if (result == 0)
+		result = flags_allow(fs, folder, ZFS_IMMUTABLE);
+	if (result == 0)
+		result = quota_allow_new(fs, &creation.znode);
+	if (result == 0)
 		result = entry_make(fs, folder, name, &creation, inode_out);
 	(void)pthread_rwlock_unlock(&folder->lock);
 	creation_fini(&creation);
@@ -252,6 +256,8 @@ int sz_fs_create_unnamed(struct sz_fs *fs, uint64_t parent, const struct sz_fs_n
 	else
 		result = creation_init(fs, folder, &unnamed, target, &creation);
 	(void)pthread_rwlock_unlock(&folder->lock);
+	if (result == 0)
+		result = quota_allow_new(fs, &creation.znode);
 	if (result == 0)
 		result = unnamed_make(fs, &creation, inode_out);
 	creation_fini(&creation);

@@ -214,6 +214,10 @@ static int entry_remove(struct sz_fs *fs, uint64_t parent, const char *name, boo
 		result = folder ? -ENOTDIR : -EISDIR;
 	if (result == 0 && folder && inode_u64(fs, pair[1], ZPL_SIZE) > 2)
 		result = -ENOTEMPTY;
+	if (result == 0)
+		result = flags_allow(fs, pair[0], FLAGS_FIXED);
+	if (result == 0)
+		result = flags_allow(fs, pair[1], FLAGS_FIXED);
 	if (result == 0) {
 		dmu_tx_t *tx = dmu_tx_create(fs->os);
 
@@ -446,6 +450,9 @@ int entry_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t n
 		result = -ENOENT;
 	if (result == 0)
 		result = rename_check(fs, all, flags);
+	for (unsigned int i = 0; result == 0 && i < 4; i++)
+		result = flags_allow(fs, all[i],
+				     i == 1 && all[3] == NULL ? ZFS_IMMUTABLE : FLAGS_FIXED);
 	/* Two names of one file: nothing is to be done. */
 	if (result == 0 && all[2] != all[3])
 		result = rename_commit(fs, all, name, new_name, flags, claim);
@@ -504,6 +511,7 @@ int sz_fs_readdir(struct sz_fs *fs, uint64_t number, uint64_t cookie, sz_fs_entr
 	}
 	(void)pthread_rwlock_unlock(&folder->lock);
 	zap_attribute_free(entry);
+	atime_touch(fs, folder);
 	inode_put(fs, folder);
 	return result;
 }

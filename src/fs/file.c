@@ -63,6 +63,8 @@ int sz_fs_read(struct sz_fs *fs, uint64_t number, void *buffer, size_t length, u
 			*done_out = length;
 	}
 	(void)pthread_rwlock_unlock(&inode->lock);
+	if (result == 0)
+		atime_touch(fs, inode);
 	inode_put(fs, inode);
 	return result;
 }
@@ -122,11 +124,16 @@ int sz_fs_write(struct sz_fs *fs, uint64_t number, const void *buffer, size_t le
 		return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
 	}
 	content_lock(fs, inode);
+	result = flags_allow(fs, inode, ZFS_IMMUTABLE);
+	if (result == 0 && offset < inode_u64(fs, inode, ZPL_SIZE))
+		result = flags_allow(fs, inode, ZFS_APPENDONLY);
 	while (result == 0 && length > 0) {
 		uint64_t record = MAX(file_block_size(inode), fs->os->os_recordsize);
 		size_t piece = (size_t)MIN(length, record - offset % record);
 
-		result = content_write(fs, inode, from, piece, offset, offset + piece);
+		result = quota_allow_write(fs, inode);
+		if (result == 0)
+			result = content_write(fs, inode, from, piece, offset, offset + piece);
 		from += piece;
 		offset += piece;
 		length -= piece;
@@ -209,23 +216,64 @@ int content_free(struct sz_fs *fs, struct inode *inode, uint64_t offset, uint64_
 	return result != 0 ? result : free_commit(fs, inode, offset, length);
 }
 
-int sz_fs_punch(struct sz_fs *fs, uint64_t number, uint64_t offset, uint64_t length)
+/* Frees a range, up to the file's end at most if its size is kept. */
+static int range_free(struct sz_fs *fs, uint64_t number, uint64_t offset, uint64_t length,
+		      bool keep_size)
 {
 	struct inode *inode;
 	uint64_t size;
-	int result;
+	int result = fs->read_only ? -EROFS : inode_get(fs, number, &inode);
 
-	if (fs->read_only)
-		return -EROFS;
-	result = inode_get(fs, number, &inode);
 	if (result != 0)
 		return result;
 	content_lock(fs, inode);
 	size = inode_u64(fs, inode, ZPL_SIZE);
 	if (!S_ISREG(inode->mode))
 		result = -EINVAL;
-	else if (offset < size && length > 0)
-		result = content_free(fs, inode, offset, MIN(length, size - offset));
+	else
+		result = flags_allow(fs, inode, FLAGS_FIXED);
+	if (keep_size)
+		length = offset < size ? MIN(length, size - offset) : 0;
+	if (result == 0 && length > 0)
+		result = content_free(fs, inode, offset, length);
+	(void)pthread_rwlock_unlock(&inode->lock);
+	inode_put(fs, inode);
+	return log_finish(fs, number, result);
+}
+
+int sz_fs_punch(struct sz_fs *fs, uint64_t number, uint64_t offset, uint64_t length)
+{
+	return range_free(fs, number, offset, length, true);
+}
+
+int sz_fs_zero(struct sz_fs *fs, uint64_t number, uint64_t offset, uint64_t length, bool keep_size)
+{
+	return range_free(fs, number, offset, length, keep_size);
+}
+
+int sz_fs_allocate(struct sz_fs *fs, uint64_t number, uint64_t offset, uint64_t length,
+		   bool keep_size)
+{
+	uint64_t end = offset + length;
+	struct statvfs space;
+	struct inode *inode;
+	int result = fs->read_only ? -EROFS : sz_fs_statfs(fs, &space);
+
+	if (result == 0 && (end < offset || end > INT64_MAX))
+		result = -EFBIG;
+	if (result == 0 && length / SPA_MINBLOCKSIZE > space.f_bavail / 110 * 100)
+		result = -ENOSPC; /* what is written takes some space more */
+	if (result == 0)
+		result = inode_get(fs, number, &inode);
+	if (result != 0)
+		return result;
+	content_lock(fs, inode);
+	if (!S_ISREG(inode->mode))
+		result = -EINVAL;
+	else
+		result = flags_allow(fs, inode, ZFS_IMMUTABLE);
+	if (result == 0 && !keep_size && end > inode_u64(fs, inode, ZPL_SIZE))
+		result = content_free(fs, inode, end, 0);
 	(void)pthread_rwlock_unlock(&inode->lock);
 	inode_put(fs, inode);
 	return log_finish(fs, number, result);

@@ -166,10 +166,17 @@ static int properties_read(struct sz_fs *fs, struct sz_error *error)
 	int result = dsl_prop_get_integer(fs->name, zfs_prop_to_name(ZFS_PROP_XATTR),
 					  &fs->xattr_kind, NULL);
 
+	if (result == 0)
+		result = dsl_prop_get_integer(fs->name, zfs_prop_to_name(ZFS_PROP_ATIME),
+					      &fs->atime, NULL);
+	if (result == 0)
+		result = dsl_prop_get_integer(fs->name, zfs_prop_to_name(ZFS_PROP_RELATIME),
+					      &fs->relatime, NULL);
 	if (result != 0)
 		return sz_fail(error, fs_error(result), "cannot read the properties of %s",
 			       fs->name);
-	return 0;
+	result = quotas_load(fs);
+	return result == 0 ? 0 : sz_fail(error, result, "cannot read the quotas of %s", fs->name);
 }
 
 /* Blocks without a checksum would be read as filler where a device is damaged, and nobody would know. */

@@ -66,6 +66,22 @@ enum sz_fs_set {
 int sz_fs_setattr(struct sz_fs *, uint64_t number, unsigned int fields,
 		  const struct stat *values) MUST_CHECK;
 
+/* When it was made (statx: btime). */
+int sz_fs_created(struct sz_fs *, uint64_t number, struct timespec *created_out) MUST_CHECK;
+
+/* The values are those of FS_IOC_GETFLAGS. */
+enum sz_fs_flag {
+	SZ_FLAG_IMMUTABLE = 0x10, /* all that changes the inode, or a folder's entries: -EPERM */
+	SZ_FLAG_APPEND = 0x20,    /* the same, but what is added */
+	SZ_FLAG_NODUMP = 0x40,
+	SZ_FLAG_PROJECT_INHERIT = 0x20000000, /* what is made in the folder gets its project */
+};
+/* SZ_FLAG_*, and the project, which is 0 if it has none. */
+int sz_fs_getflags(struct sz_fs *, uint64_t number, uint32_t *flags_out,
+		   uint32_t *project_out) MUST_CHECK;
+/* -EOPNOTSUPP: others; a project of what is neither file nor folder. */
+int sz_fs_setflags(struct sz_fs *, uint64_t number, uint32_t flags, uint32_t project) MUST_CHECK;
+
 /* Regular files, FIFOs, sockets and devices by mode; -EEXIST if the name is taken. */
 int sz_fs_create(struct sz_fs *, uint64_t parent, const char *name, const struct sz_fs_new *,
 		 uint64_t *inode_out) MUST_CHECK;
@@ -108,6 +124,22 @@ int sz_fs_write(struct sz_fs *, uint64_t number, const void *buffer, size_t leng
 		uint64_t offset) MUST_CHECK;
 /* Frees the blocks of a range; reads as zeros afterwards; the size stays. */
 int sz_fs_punch(struct sz_fs *, uint64_t number, uint64_t offset, uint64_t length) MUST_CHECK;
+/* The same, and what is behind the file's end belongs to it then, unless its size is to be kept. */
+int sz_fs_zero(struct sz_fs *, uint64_t number, uint64_t offset, uint64_t length,
+	       bool keep_size) MUST_CHECK;
+/*
+ * Makes a file that long, unless its size is to be kept. As in the kernel's ZFS nothing is reserved, for
+ * what is overwritten takes new space: -ENOSPC if there is not enough now.
+ */
+int sz_fs_allocate(struct sz_fs *, uint64_t number, uint64_t offset, uint64_t length,
+		   bool keep_size) MUST_CHECK;
+/*
+ * Copies a range from one file to another, or within one (-EINVAL: it overlaps itself), up to the end of
+ * the first: blocks are shared where that can be done. Less may be copied than was asked for (a GiB at
+ * most), and an error is given only if nothing was.
+ */
+int sz_fs_copy_range(struct sz_fs *, uint64_t from, uint64_t from_offset, uint64_t to,
+		     uint64_t to_offset, uint64_t length, uint64_t *copied_out) MUST_CHECK;
 /* SEEK_DATA, SEEK_HOLE: -ENXIO past the end. Dirty files may report data where holes are. */
 int sz_fs_seek(struct sz_fs *, uint64_t number, int whence, uint64_t offset,
 	       uint64_t *offset_out) MUST_CHECK;

@@ -73,6 +73,9 @@ struct sz_fs {
 	struct sz_pool *pool;
 	bool read_only;
 	uint64_t xattr_kind; /* the property xattr: ZFS_XATTR_OFF, _DIR, _SA */
+	uint64_t atime;      /* the properties atime and relatime: 0 or 1 */
+	uint64_t relatime;
+	uint64_t quotas[ZFS_NUM_USERQUOTA_PROPS]; /* tables; 0: there is none */
 	char name[ZFS_MAX_DATASET_NAME_LEN];
 	sa_attr_type_t *attr; /* by ZPL_* */
 	uint64_t root;
@@ -209,7 +212,10 @@ int content_free(struct sz_fs *fs, struct inode *inode, uint64_t offset,
 int content_write(struct sz_fs *fs, struct inode *inode, const char *buffer, size_t length,
 		  uint64_t offset, uint64_t end) MUST_CHECK;
 
-/* attributes.c: under the inode's write lock. */
+/* attributes.c */
+/* The inode was read: by the properties atime and relatime. Without its lock. */
+void atime_touch(struct sz_fs *fs, struct inode *inode);
+/* The others under the inode's write lock. */
 /* Attributes that are bits of ZPL_FLAGS, and what stands in the intent log with them. */
 struct flags_change {
 	uint64_t mask; /* ZFS_READONLY, ZFS_IMMUTABLE, …: those that change */
@@ -257,8 +263,26 @@ void log_setxattr(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, const cha
  * what was done later, which may build on it.
  */
 void log_barrier(struct sz_fs *fs, dmu_tx_t *tx);
+/* Of what was cloned: blocks, count of them, each of block bytes. */
+void log_clone(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, uint64_t offset,
+	       uint64_t length, uint64_t block, const blkptr_t *blocks, size_t count);
 /* The write lock of an inode whose content is to change: nothing of it is being written then. */
 void content_lock(struct sz_fs *fs, struct inode *inode);
+void content_wait(struct sz_fs *fs, struct inode *inode); /* the same, under its write lock */
+
+/* flags.c: -EPERM if the inode has one of these (ZFS_IMMUTABLE, ZFS_APPENDONLY). NULL: none has. */
+int flags_allow(struct sz_fs *fs, struct inode *inode, uint64_t forbidden) MUST_CHECK;
+#define FLAGS_FIXED ((uint64_t)(ZFS_IMMUTABLE | ZFS_APPENDONLY))
+
+/* quota.c: -EDQUOT */
+int quotas_load(struct sz_fs *fs) MUST_CHECK;
+int quota_allow_write(struct sz_fs *fs, struct inode *inode) MUST_CHECK;
+int quota_allow_new(struct sz_fs *fs, const struct znode_new *znode) MUST_CHECK;
+/* Is one over its quota, for space or objects? kind: ZFS_PROP_USERQUOTA, _GROUPQUOTA, _PROJECTQUOTA */
+bool quota_is_over(struct sz_fs *fs, zfs_userquota_prop_t kind, uint64_t id);
+
+/* clone.c: under the inode's content lock. */
+int clone_replay(struct sz_fs *fs, struct inode *inode, const lr_clone_range_t *record) MUST_CHECK;
 
 /* replay.c: all types of records have a function. */
 #define LOG_MASK_XVATTR (1U << 31) /* of lr_mask: attributes in flags follow */

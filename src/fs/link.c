@@ -97,6 +97,10 @@ static int link_to(struct sz_fs *fs, uint64_t number, uint64_t parent, const cha
 		result = link_lock(fs, name, all, &locked);
 	if (result == 0)
 		result = link_check(all, replace);
+	if (result == 0)
+		result = flags_allow(fs, all[0], all[2] == NULL ? ZFS_IMMUTABLE : FLAGS_FIXED);
+	for (unsigned int i = 1; result == 0 && i < 3; i++)
+		result = flags_allow(fs, all[i], FLAGS_FIXED);
 	/* The name is the inode's already: nothing is to be done. */
 	if (result == 0 && all[1] != all[2])
 		result = link_apply(fs, all, name);

@@ -30,13 +30,18 @@ struct writeout {
 	SLIST_ENTRY(writeout) in_list;
 };
 
-void content_lock(struct sz_fs *fs, struct inode *inode)
+void content_wait(struct sz_fs *fs, struct inode *inode)
 {
-	(void)pthread_rwlock_wrlock(&inode->lock);
 	(void)pthread_mutex_lock(&fs->writeout_lock);
 	while (inode->writeouts > 0)
 		(void)pthread_cond_wait(&fs->writeout_done, &fs->writeout_lock);
 	(void)pthread_mutex_unlock(&fs->writeout_lock);
+}
+
+void content_lock(struct sz_fs *fs, struct inode *inode)
+{
+	(void)pthread_rwlock_wrlock(&inode->lock);
+	content_wait(fs, inode);
 }
 
 /* Called by any thread of ZFS. */
@@ -410,6 +415,35 @@ void log_truncate(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, uint64_t 
 	record->lr_length = length;
 	itx->itx_sync = B_FALSE;
 	zil_itx_assign(fs->log, itx, tx);
+}
+
+void log_clone(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, uint64_t offset,
+	       uint64_t length, uint64_t block, const blkptr_t *blocks, size_t count)
+{
+	size_t most = zil_max_log_data(fs->log, sizeof(lr_clone_range_t)) / sizeof(*blocks);
+
+	if (!is_logged(fs, tx) || inode->unlinked)
+		return;
+	while (count > 0) {
+		size_t piece = MIN(count, most);
+		uint64_t bytes = MIN(length, piece * block);
+		itx_t *itx = zil_itx_create(TX_CLONE_RANGE,
+					    sizeof(lr_clone_range_t) + piece * sizeof(*blocks));
+		lr_clone_range_t *record = (lr_clone_range_t *)&itx->itx_lr;
+
+		record->lr_foid = inode->object;
+		record->lr_offset = offset;
+		record->lr_length = bytes;
+		record->lr_blksz = block;
+		record->lr_nbps = piece;
+		memcpy(record->lr_bps, blocks, piece * sizeof(*blocks));
+		itx->itx_sync = B_FALSE;
+		zil_itx_assign(fs->log, itx, tx);
+		blocks += piece;
+		count -= piece;
+		offset += bytes;
+		length -= bytes;
+	}
 }
 
 static uint64_t mask_of(unsigned int fields)

@@ -321,6 +321,17 @@ static int replay_setxattr(struct sz_fs *fs, struct inode *inode, const lr_t *lr
 			    record->lr_size);
 }
 
+static int replay_clone(struct sz_fs *fs, struct inode *inode, const lr_t *lr, const void *data)
+{
+	const lr_clone_range_t *record = (const lr_clone_range_t *)lr;
+
+	(void)data;
+	if (lr->lrc_reclen < sizeof(*record) ||
+	    (lr->lrc_reclen - sizeof(*record)) / sizeof(record->lr_bps[0]) < record->lr_nbps)
+		return -EOPNOTSUPP;
+	return fs == NULL ? 0 : clone_replay(fs, inode, record);
+}
+
 /*
  * Replays a record; fs NULL: only looks whether it can be. inode: of a record about an inode's content
  * or attributes, under its content lock. data: of a write.
@@ -344,6 +355,7 @@ static replay_fn *const replay_functions[TX_MAX_TYPE] = {
 	[TX_TRUNCATE] = replay_truncate,
 	[TX_SETATTR] = replay_setattr,
 	[TX_SETSAXATTR] = replay_setxattr,
+	[TX_CLONE_RANGE] = replay_clone,
 };
 
 static int block_visit(zilog_t *log, const blkptr_t *block, void *context, uint64_t txg)

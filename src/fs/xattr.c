@@ -490,7 +490,9 @@ static int xattr_change(struct sz_fs *fs, uint64_t number, const char *name, con
 		return result;
 	names_of(name, change.names);
 	(void)pthread_rwlock_wrlock(&change.inode->lock);
-	result = change_run(fs, &change, flags);
+	result = flags_allow(fs, change.inode, FLAGS_FIXED);
+	if (result == 0)
+		result = change_run(fs, &change, flags);
 	(void)pthread_rwlock_unlock(&change.inode->lock);
 	inode_put(fs, change.inode);
 	return log_finish(fs, 0, result);
@@ -541,7 +543,9 @@ static int posix_acl_set(struct sz_fs *fs, uint64_t number, const char *name, co
 		return result;
 	(void)pthread_rwlock_wrlock(&change.inode->lock);
 	change.mode = (uint32_t)inode_u64(fs, change.inode, ZPL_MODE);
-	result = acl_change_make(&change, name, acl, size);
+	result = flags_allow(fs, change.inode, FLAGS_FIXED);
+	if (result == 0)
+		result = acl_change_make(&change, name, acl, size);
 	if (result == 0)
 		result = change_run(fs, &change, 0);
 	(void)pthread_rwlock_unlock(&change.inode->lock);

@@ -232,7 +232,7 @@ static void log_start(void)
 	struct sz_error error = { 0 };
 
 	/* The first record makes the log, and waits for that. */
-	(void)make(root, "first", S_IFREG | 0600);
+	write_at(make(root, "first", S_IFREG | 0600), 2 * MIB, 0);
 	sync_all();
 	/* ZFS looks through a dataset that was just opened, and syncs what it noted about it. */
 	sz_sleep_ms(200);
@@ -294,6 +294,7 @@ static void content_work(uint64_t folder)
 {
 	const struct stat shorter = { .st_size = 3000 };
 	const struct stat longer = { .st_size = 500000 };
+	uint64_t copied;
 	uint64_t file = make(folder, "small", S_IFREG | 0600);
 
 	for (uint64_t at = 0; at < 20000; at += 1000)
@@ -311,6 +312,10 @@ static void content_work(uint64_t folder)
 	file = make(folder, "punched", S_IFREG | 0600);
 	write_at(file, 3 * MIB - 1000, 0);
 	NEED(sz_fs_punch(opened.fs, file, 5000, MIB) == 0);
+	file = make(folder, "clone", S_IFREG | 0600);
+	NEED(sz_fs_copy_range(opened.fs, find(root, "first"), 0, file, 0, 2 * MIB, &copied) == 0);
+	NEED(copied == 2 * MIB);
+	write_at(file, 100, MIB + 5);
 	/* A file that is gone when its writes are asked for, and another that has its number. */
 	file = make(folder, "written and gone", S_IFREG | 0600);
 	write_at(file, 100000, 0);
@@ -469,7 +474,7 @@ static void test_every_operation(void **state)
 	step(work_and_die);
 	zdb_check("-ivv", "TX_CREATE TX_MKDIR TX_SYMLINK TX_REMOVE TX_RMDIR TX_LINK TX_RENAME "
 			  "TX_RENAME_EXCHANGE TX_RENAME_WHITEOUT TX_WRITE TX_TRUNCATE TX_SETATTR "
-			  "TX_SETSAXATTR");
+			  "TX_SETSAXATTR TX_CLONE_RANGE");
 	step(is_refused_read_only);
 	step(is_as_synced);
 	step(opens_read_only);

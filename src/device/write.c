@@ -312,6 +312,8 @@ int sz_device_trim(struct sz_device *device, uint64_t sector, uint64_t count)
 		sector += some;
 		count -= some;
 	}
+	if (result == 0)
+		seal_if_large(device);
 	return result;
 }
 

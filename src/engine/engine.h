@@ -129,8 +129,13 @@ void sz_pool_clear(struct sz_pool *);
  */
 int sz_pool_rebuild(struct sz_pool *, uint32_t *rebuilt_count_out,
 		    struct sz_error *error) MUST_CHECK;
-/* Frees all free space of the devices (zpool trim), and waits. secure: also runs as small as a sector. */
-int sz_pool_trim(struct sz_pool *, struct sz_error *error) MUST_CHECK;
+/*
+ * Has the devices forget all that the pool does not use, down to a sector. Devices that are not ONLINE are left
+ * out. progress (may be NULL) is called often; false ends it (-EINTR), and what was trimmed stays so.
+ */
+typedef bool sz_trim_progress_fn(void *context, uint64_t done_bytes, uint64_t total_bytes);
+int sz_pool_trim(struct sz_pool *, sz_trim_progress_fn *progress, void *context,
+		 struct sz_error *error) MUST_CHECK;
 
 /* Status: the configuration tree in zpool-status terms. */
 #define SZ_VDEV_NAME_BYTES 64

@@ -1,5 +1,5 @@
 /*
- * scan: scrub, resilver, rebuilding lost leaves, clearing, trimming.
+ * scan: scrub, resilver, rebuilding lost leaves, clearing.
  *
  * A leaf that came back shows as ONLINE although its resilver has not begun; redundancy is complete
  * only when no leaf's DTL misses a transaction group. Everything here asks that, not the leaf's state.
@@ -239,35 +239,5 @@ int sz_pool_rebuild(struct sz_pool *pool, uint32_t *rebuilt_count_out, struct sz
 				       "device %u cannot be rebuilt: %s", index, strerror(result));
 		(*rebuilt_count_out)++;
 	}
-	return 0;
-}
-
-int sz_pool_trim(struct sz_pool *pool, struct sz_error *error)
-{
-	spa_t *spa = pool->spa;
-	nvlist_t *leaves = fnvlist_alloc();
-	nvlist_t *failures = fnvlist_alloc();
-	boolean_t waited;
-	int result;
-
-	spa_config_enter(spa, SCL_CONFIG, FTAG, RW_READER);
-	for (uint64_t t = 0; t < spa->spa_root_vdev->vdev_children; t++) {
-		vdev_t *top = spa->spa_root_vdev->vdev_child[t];
-		uint64_t count = top->vdev_ops->vdev_op_leaf ? 1 : top->vdev_children;
-
-		for (uint64_t i = 0; i < count; i++) {
-			vdev_t *leaf = top->vdev_ops->vdev_op_leaf ? top : top->vdev_child[i];
-
-			if (leaf->vdev_ops->vdev_op_leaf && leaf->vdev_state == VDEV_STATE_HEALTHY)
-				fnvlist_add_uint64(leaves, leaf->vdev_path, leaf->vdev_guid);
-		}
-	}
-	spa_config_exit(spa, SCL_CONFIG, FTAG);
-	result = spa_vdev_trim(spa, leaves, POOL_TRIM_START, 0, B_FALSE, B_TRUE, failures);
-	nvlist_free(leaves);
-	nvlist_free(failures);
-	if (result != 0)
-		return sz_fail(error, -EIO, "the trim does not start");
-	(void)spa_wait(SZ_POOL_NAME, ZPOOL_WAIT_TRIM, &waited);
 	return 0;
 }

@@ -39,6 +39,7 @@
 #include <sys/zfs_znode.h>
 /* zfs_sa.h needs zfs_acl.h. */
 #include <sys/metaslab.h>
+#include <sys/metaslab_impl.h>
 #include <sys/zfeature.h>
 #include <sys/zfs_sa.h>
 #include <sys/zil.h>

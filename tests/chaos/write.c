@@ -218,7 +218,7 @@ static void *sealer_work(void *context)
 		else
 			seal(writer, chance_below(&state, COMPACT_CHANCE) == 0, &generation);
 		if (chance_below(&state, TRIM_CHANCE) == 0)
-			must(sz_pool_trim(writer->opened.pool, &error), error.text);
+			must(sz_pool_trim(writer->opened.pool, NULL, NULL, &error), error.text);
 		pause_ns(1000000 * chance_below(&state, writer->pause_ms + 1));
 	}
 	seal(writer, false, &generation);

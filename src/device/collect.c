@@ -65,6 +65,9 @@ static int line_make(struct sz_store *store, struct retention *retention)
 static void retention_choose(struct sz_store *store, const struct sz_keep_policy *policy,
 			     bool is_loaded, struct retention *retention)
 {
+	/* One that is read is shown as a writer would have it, who completes the root first. */
+	size_t held = store->is_root_everywhere || !writes_folders(store) ? 1 : 2;
+
 	for (size_t i = 0; i < retention->count; i++) {
 		const struct generation *generation = retention->line[i];
 
@@ -73,7 +76,7 @@ static void retention_choose(struct sz_store *store, const struct sz_keep_policy
 			.wall_time_ns = generation->root.wall_time_ns,
 			.is_complete = !is_loaded || generation->is_complete,
 			/* The live epoch stands on the newest; where its root is not yet, on the one before. */
-			.is_held = i + (store->is_root_everywhere ? 1 : 2) >= retention->count,
+			.is_held = i + held >= retention->count,
 		};
 	}
 	sz_retain_choose(retention->retained, retention->count, policy, sz_time_now(store));
@@ -147,11 +150,16 @@ static int ends_count(struct sz_store *store, struct retention *retention)
 		retained->ends_bytes = gathering.bytes;
 		gathering.with_bytes = true;
 	}
-	gathering.bytes = 0;
-	for (size_t i = 0; i < retention->count && result == 0; i++)
-		if (retention->retained[i].reasons == 0)
-			result = gather_generation(&gathering, retention->line[i]);
-	retention->due_bytes = gathering.bytes;
+	for (size_t i = retention->count; i > 0 && result == 0; i--) {
+		struct sz_retained *retained = &retention->retained[i - 1];
+
+		if (retained->reasons != 0)
+			continue;
+		gathering.bytes = 0;
+		result = gather_generation(&gathering, retention->line[i - 1]);
+		retained->ends_bytes = gathering.bytes;
+		retention->due_bytes += gathering.bytes;
+	}
 	return result;
 }
 

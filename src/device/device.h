@@ -215,6 +215,19 @@ void sz_store_opening(const struct sz_store *, struct sz_opening *opening_out);
  */
 int sz_store_collect(struct sz_store *, bool all, struct sz_error *error) MUST_CHECK;
 
+/* Why a generation is kept. */
+enum sz_retain_reason {
+	SZ_RETAIN_NEWEST = 1 << 0, /* the newest of all, and the newest complete one */
+	SZ_RETAIN_HELD = 1 << 1,
+	SZ_RETAIN_RUNG = 1 << 2, /* of the ladder */
+	SZ_RETAIN_LAST = 1 << 3,
+	SZ_RETAIN_HOURLY = 1 << 4,
+	SZ_RETAIN_DAILY = 1 << 5,
+	SZ_RETAIN_WEEKLY = 1 << 6,
+	SZ_RETAIN_MONTHLY = 1 << 7,
+	SZ_RETAIN_LINK =
+		1 << 8, /* an older one could not be told to be of this history without it */
+};
 /* One of our generations that are here; oldest first. */
 struct sz_kept {
 	uint64_t generation;
@@ -223,7 +236,8 @@ struct sz_kept {
 	uint64_t age_ns; /* by the store's own clock */
 	bool is_complete;
 	unsigned int reasons; /* SZ_RETAIN_…; 0: a collection would remove it */
-	uint64_t ends_bytes;  /* what only it and older ones refer to */
+	uint64_t
+		ends_bytes; /* what no newer one refers to, and none at all that stays if it goes */
 };
 typedef int sz_kept_fn(void *context, const struct sz_kept *);
 /* What would be kept by a policy (NULL: the store's). */

@@ -29,21 +29,8 @@
 /* How long a copy may take that the ladder promises to be whole: half of what it reaches. */
 #define SZ_COPY_MAX_NS       (7 * SZ_DAY_NS)
 
-/* Why a generation is kept. */
-enum sz_retain_reason {
-	SZ_RETAIN_NEWEST = 1 << 0, /* the newest of all, and the newest complete one */
-	SZ_RETAIN_HELD = 1 << 1,
-	SZ_RETAIN_RUNG = 1 << 2, /* of the ladder */
-	SZ_RETAIN_LAST = 1 << 3,
-	SZ_RETAIN_HOURLY = 1 << 4,
-	SZ_RETAIN_DAILY = 1 << 5,
-	SZ_RETAIN_WEEKLY = 1 << 6,
-	SZ_RETAIN_MONTHLY = 1 << 7,
-	SZ_RETAIN_LINK =
-		1 << 8, /* an older one could not be told to be of this history without it */
-};
 /* These are kept whatever it costs. */
-#define SZ_RETAIN_ALWAYS (SZ_RETAIN_NEWEST | SZ_RETAIN_HELD)
+#define SZ_RETAIN_ALWAYS     (SZ_RETAIN_NEWEST | SZ_RETAIN_HELD)
 
 struct sz_retained {
 	uint64_t store_time_ns; /* ascends */

@@ -290,8 +290,17 @@ static int kept_bytes(void *context, const struct sz_kept *kept)
 	return 0;
 }
 
+static int going_bytes(void *context, const struct sz_kept *kept)
+{
+	uint64_t *sum = context;
+
+	*sum += kept->reasons == 0 ? kept->ends_bytes : 0;
+	return 0;
+}
+
 static void test_history_goes(void **state)
 {
+	const struct sz_keep_policy nothing = { .budget_bytes = 1 };
 	struct sz_history_info info;
 	struct harness harness;
 	struct found before;
@@ -308,6 +317,8 @@ static void test_history_goes(void **state)
 	assert_int_equal(info.generations, before.generations);
 	assert_int_equal(info.complete, before.generations);
 	assert_string_equal(info.problem, "");
+	OK(sz_store_kept_each(harness.store, &nothing, going_bytes, &bytes, &harness.error));
+	assert_int_equal(bytes, info.history_bytes);
 	OK(sz_store_collect(harness.store, true, &harness.error));
 	after = disks_check(&harness, NULL);
 	assert_int_equal(after.generations, 1);

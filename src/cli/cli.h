@@ -61,6 +61,13 @@ enum option_id {
 	OPTION_READ_ONLY,
 	OPTION_ALLOW_OTHER,
 	OPTION_MOUNT_OPTIONS,
+	OPTION_LAST,
+	OPTION_HOURLY,
+	OPTION_DAILY,
+	OPTION_WEEKLY,
+	OPTION_MONTHLY,
+	OPTION_BUDGET,
+	OPTION_DROP_HISTORY,
 	OPTION_COUNT,
 };
 
@@ -69,7 +76,8 @@ struct options {
 	uint64_t memory_bytes;
 	uint64_t size_bytes;
 	uint64_t band_bytes;
-	uint64_t seal_interval_s; /* 0: never */
+	uint64_t seal_interval_s;   /* 0: never */
+	struct sz_keep_policy keep; /* what is not given is 0 */
 	uint32_t devices;
 	enum sz_raid raid;
 	enum sz_kdf kdf;
@@ -144,12 +152,15 @@ int usage_fail(struct invocation *, const char *format, ...) PRINTF_LIKE(2, 3);
 /* The commands. */
 int cmd_cat(struct invocation *);
 int cmd_check_copy(struct invocation *);
+int cmd_compact(struct invocation *);
 int cmd_create(struct invocation *);
+int cmd_discard(struct invocation *);
 int cmd_df(struct invocation *);
 int cmd_generations(struct invocation *);
 int cmd_get(struct invocation *);
 int cmd_help(struct invocation *);
 int cmd_info(struct invocation *);
+int cmd_keep(struct invocation *);
 int cmd_ls(struct invocation *);
 int cmd_mkdir(struct invocation *);
 int cmd_mount(struct invocation *);
@@ -161,6 +172,7 @@ int cmd_scrub(struct invocation *);
 int cmd_seal(struct invocation *);
 int cmd_serve(struct invocation *);
 int cmd_status(struct invocation *);
+int cmd_trim(struct invocation *);
 int cmd_umount(struct invocation *);
 int cmd_version(struct invocation *);
 
@@ -247,8 +259,13 @@ void console_use(struct console *console);
 FILE *console_out(void);
 FILE *console_err(void);
 int console_in(void);
-int console_terminal(void);      /* the caller's to close; -1: there is none */
-bool console_agrees(void);       /* a line that begins with y */
+int console_terminal(void); /* the caller's to close; -1: there is none */
+bool console_agrees(void);  /* a line that begins with y */
+/*
+ * Before something is removed for good: 0 with --yes, or if the terminal is asked and agrees. -ECANCELED: nothing may
+ * be removed.
+ */
+int consent_ask(struct invocation *, const char *question) MUST_CHECK;
 void line_out(const char *text); /* to console_out, with a newline */
 
 /*
@@ -360,6 +377,9 @@ void links_free(struct link_tree *links);
 void size_text(uint64_t bytes, char text[SIZE_TEXT_BYTES]); /* "1.50G" */
 #define TIME_TEXT_BYTES 32U
 void time_text(uint64_t wall_s, char text[TIME_TEXT_BYTES]); /* local, "2026-11-23 08:00:00" */
+#define CODE_WIDTH      26 /* of a generation: nine digits, and its digest's */
+#define SPAN_TEXT_BYTES 32U
+void span_text(uint64_t seconds, char text[SPAN_TEXT_BYTES]); /* "3 days", rounded down */
 /* A state (ONLINE, DEGRADED, …) padded to width, in colour on a terminal unless NO_COLOR is set. */
 void state_print(const char *state, int width);
 /* A name for the terminal: control characters become '?'; piped, it stays as it is. */
@@ -381,23 +401,38 @@ int json_print(struct json_t *value, struct sz_error *error) MUST_CHECK;
 /* A name: a string, or {"hex": …} if it is not UTF-8. */
 struct json_t *json_name(const char *name);
 
+/* history.c: what is kept of it, as status, info and keep show it. False: nothing comes of this store. */
+bool history_find(struct session *session, struct sz_history_info *history_out);
+void history_print(struct invocation *, const struct sz_history_info *history, int label_width);
+struct json_t *history_json(const struct sz_history_info *history);
+
+/* Room for one more element of size bytes. NULL: no memory, and the array is as it was. */
+void *array_room(void *array, size_t count, size_t *capacity, size_t size);
+
 /* The pool's state, as status and scrub show it. *is_intact_out: no data is lost. */
 int status_print(struct invocation *, struct session *session, bool *is_intact_out,
 		 bool *is_healthy_out) MUST_CHECK;
 
-/* Progress of long work: on a terminal one line that is redrawn, else nothing. */
+/*
+ * Progress of long work: on a terminal one line that is redrawn. Piped, nothing; but of work that may take hours
+ * (progress_at) a line every ten seconds, so that a log shows that it goes on.
+ */
 struct progress {
 	const char *verb;
 	uint64_t start_ns;
 	uint64_t shown_ns;
+	uint64_t line_ns;
 	uint64_t total_bytes; /* 0: not known */
 	uint64_t done_bytes;
 	uint64_t files;
+	bool is_quiet;
 	bool is_shown; /* standard error is a terminal, and not --quiet */
 	bool is_drawn;
 };
 void progress_start(struct progress *progress, const struct invocation *, const char *verb);
 void progress_add(struct progress *progress, uint64_t bytes);
+void progress_phase(struct progress *progress, const char *what); /* that cannot be measured */
+void progress_at(struct progress *progress, uint64_t done_bytes, uint64_t total_bytes);
 void progress_clear(struct progress *progress);
 
 #endif

@@ -9,8 +9,6 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#define CODE_WIDTH 26 /* nine digits and the digest's */
-
 static const char *const states[] = {
 	[SZ_COMPLETE] = "complete",
 	[SZ_RECOVERABLE] = "can be repaired",

@@ -8,6 +8,8 @@
 static json_t *info_json(struct session *session, const struct sz_store_info *info,
 			 const struct sz_pool_space *space)
 {
+	struct sz_history_info history;
+	bool has_history = history_find(session, &history);
 	json_t *devices = json_array();
 	char id[2 * sizeof(info->store_id) + 1];
 
@@ -23,7 +25,7 @@ static json_t *info_json(struct session *session, const struct sz_store_info *in
 	}
 	return json_pack(
 		"{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, "
-		"s:s, s:o}",
+		"s:s, s:o, s:o}",
 		"store_id", id, "format_version", (int)info->format_version, "parity",
 		(int)info->parity, "band_bytes", (json_int_t)info->band_sectors * SZ_SECTOR_BYTES,
 		"generation", (json_int_t)info->generation, "code", info->code, "sealed_wall_ns",
@@ -34,7 +36,8 @@ static json_t *info_json(struct session *session, const struct sz_store_info *in
 		(json_int_t)info->dead_bytes, "compacted_bytes", (json_int_t)info->compacted_bytes,
 		"host_free_bytes", (json_int_t)info->host_free_bytes, "used_bytes",
 		(json_int_t)space->used_bytes, "recovered", info->recovered, "recovery",
-		info->recovery_text, "devices", devices);
+		info->recovery_text, "devices", devices, "history",
+		has_history ? history_json(&history) : json_null());
 }
 
 static void size_line(const char *what, uint64_t bytes, const char *note)
@@ -45,12 +48,13 @@ static void size_line(const char *what, uint64_t bytes, const char *note)
 	(void)fprintf(console_out(), "%12s: %s%s\n", what, text, note);
 }
 
-static void info_text(struct session *session, const struct sz_store_info *info,
-		      const struct sz_pool_space *space)
+static void info_text(struct invocation *invocation, struct session *session,
+		      const struct sz_store_info *info, const struct sz_pool_space *space)
 {
 	char id[2 * sizeof(info->store_id) + 1];
 	char sealed[TIME_TEXT_BYTES];
 	struct sz_opening opening;
+	struct sz_history_info history;
 
 	sz_store_opening(session->store, &opening);
 	sz_hex_encode(info->store_id, sizeof(info->store_id), id);
@@ -76,6 +80,8 @@ static void info_text(struct session *session, const struct sz_store_info *info,
 	size_line("used", space->used_bytes, " (in the pool)");
 	size_line("band", (uint64_t)info->band_sectors * SZ_SECTOR_BYTES, "");
 	size_line("free on disk", info->host_free_bytes, "");
+	if (history_find(session, &history))
+		history_print(invocation, &history, 12);
 	for (uint32_t i = 0; i < info->device_count; i++) {
 		const char *folder = sz_device_folder(sz_store_device(session->store, i));
 
@@ -101,6 +107,6 @@ int cmd_info(struct invocation *invocation)
 	if (result == 0 && option_is_given(invocation, OPTION_JSON))
 		result = json_print(info_json(&session, &info, &space), &invocation->error);
 	else if (result == 0)
-		info_text(&session, &info, &space);
+		info_text(invocation, &session, &info, &space);
 	return session_close(invocation, &session, result);
 }

@@ -9,30 +9,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define LINE_NS 10000000000ULL /* between two lines of progress that is not for a terminal */
-
 struct watch {
 	struct invocation *invocation;
 	struct progress progress;
 	enum sz_scan kind;
-	uint64_t line_ns;
 };
-
-/* Piped, a line every ten seconds, so that a log shows that it goes on. */
-static void line_print(struct watch *watch, const struct sz_scan_status *scan)
-{
-	uint64_t now_ns = sz_clock_ns();
-	char issued[SIZE_TEXT_BYTES];
-	char total[SIZE_TEXT_BYTES];
-
-	if (watch->progress.is_shown || option_is_given(watch->invocation, OPTION_QUIET) ||
-	    now_ns - watch->line_ns < LINE_NS)
-		return;
-	watch->line_ns = now_ns;
-	size_text(scan->issued_bytes, issued);
-	size_text(scan->total_bytes, total);
-	(void)fprintf(console_err(), "szpool: %s: %s of %s\n", watch->progress.verb, issued, total);
-}
 
 static bool watch_progress(void *context, const struct sz_scan_status *scan)
 {
@@ -44,18 +25,14 @@ static bool watch_progress(void *context, const struct sz_scan_status *scan)
 			       scan->kind == SZ_SCAN_SCRUB ? "scrub" : "resilver");
 		watch->kind = scan->kind;
 	}
-	if (scan->state == SZ_SCAN_RUNNING) {
-		watch->progress.total_bytes = scan->total_bytes;
-		watch->progress.done_bytes = scan->issued_bytes;
-		progress_add(&watch->progress, 0);
-		line_print(watch, scan);
-	}
+	if (scan->state == SZ_SCAN_RUNNING)
+		progress_at(&watch->progress, scan->issued_bytes, scan->total_bytes);
 	return interrupt_signal() == 0;
 }
 
 static int scan_wait(struct invocation *invocation, struct session *session)
 {
-	struct watch watch = { .invocation = invocation, .line_ns = sz_clock_ns() };
+	struct watch watch = { .invocation = invocation };
 	int result;
 
 	progress_start(&watch.progress, invocation, "scrub");

@@ -79,3 +79,22 @@ bool console_agrees(void)
 	}
 	return is_yes;
 }
+
+int consent_ask(struct invocation *invocation, const char *question)
+{
+	if (option_is_given(invocation, OPTION_YES))
+		return 0;
+	if (isatty(console_in()) != 1 || isatty(fileno(console_err())) != 1)
+		return sz_fail(&invocation->error, -ECANCELED,
+			       "%s: nothing was removed: without a terminal to ask at, that takes "
+			       "--yes",
+			       invocation->operands[0]);
+	(void)fflush(console_out());
+	(void)fprintf(console_err(), "szpool: %s [y/N] ", question);
+	if (console_agrees())
+		return 0;
+	if (interrupt_signal() != 0)
+		return interrupt_check(&invocation->error);
+	return sz_fail(&invocation->error, -ECANCELED, "%s: nothing was removed",
+		       invocation->operands[0]);
+}

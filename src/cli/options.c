@@ -14,6 +14,7 @@
 #define MINUTE_S            60ULL
 #define HOUR_S              (60 * MINUTE_S)
 #define DAY_S               (24 * HOUR_S)
+#define KEEP_MAX            10000U          /* of a kind, and of percents: as device has it */
 #define SEAL_INTERVAL_S     (15 * MINUTE_S) /* the ladder's first rung: docs/DESIGN.md */
 #define SEAL_INTERVAL_MAX_S (7 * DAY_S)     /* as long as the ladder lets a copy take */
 
@@ -57,6 +58,15 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_CHOOSE] = { "choose", 0, "CODE", "go on from this generation, set others aside" },
 	[OPTION_SEAL_INTERVAL] = { "seal-interval", 0, "TIME",
 				   "end the generation so often (default: 15m; off: never)" },
+	[OPTION_LAST] = { "last", 0, "N", "keep the last N generations" },
+	[OPTION_HOURLY] = { "hourly", 0, "N", "keep the last one of each of N hours" },
+	[OPTION_DAILY] = { "daily", 0, "N", "keep the last one of each of N days" },
+	[OPTION_WEEKLY] = { "weekly", 0, "N", "keep the last one of each of N weeks" },
+	[OPTION_MONTHLY] = { "monthly", 0, "N", "keep the last one of each of N months" },
+	[OPTION_BUDGET] = { "budget", 0, "LIMIT",
+			    "what history may take: 25% of the store, or 10G" },
+	[OPTION_DROP_HISTORY] = { "drop-history", 0, NULL,
+				  "remove all history that is not being read" },
 };
 
 const struct option_spec *option_spec(enum option_id id)
@@ -162,16 +172,39 @@ static int interval_option(struct invocation *invocation, const char *text)
 	return 0;
 }
 
-static int devices_option(struct invocation *invocation, const char *text)
+static int number_option(struct invocation *invocation, enum option_id id, const char *text,
+			 uint32_t least, uint32_t most, uint32_t *number_out)
 {
 	char *end;
 	unsigned long value = strtoul(text, &end, 10);
 
-	if (!isdigit((unsigned char)text[0]) || *end != '\0' || value < 1 || value > SZ_DEVICES_MAX)
-		return usage_fail(invocation, "--devices '%s': has to be a number, 1 to %u", text,
-				  SZ_DEVICES_MAX);
-	invocation->options.devices = (uint32_t)value;
+	if (!isdigit((unsigned char)text[0]) || *end != '\0' || value < least || value > most)
+		return usage_fail(invocation, "--%s '%s': has to be a number, %u to %u",
+				  specs[id].name, text, least, most);
+	*number_out = (uint32_t)value;
 	return 0;
+}
+
+/* "25%", or a size. */
+static int budget_option(struct invocation *invocation, const char *text)
+{
+	struct sz_keep_policy *keep = &invocation->options.keep;
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	keep->budget_percent = 0;
+	keep->budget_bytes = 0;
+	if (isdigit((unsigned char)text[0]) && strcmp(end, "%") == 0 && value <= KEEP_MAX) {
+		keep->budget_percent = (uint32_t)value;
+		return 0;
+	}
+	if (size_parse(text, &keep->budget_bytes))
+		return 0;
+	return usage_fail(
+		invocation,
+		"--budget '%s': has to be a share of the store of at most %u%%, like 25%%, "
+		"or a size like 10G",
+		text, KEEP_MAX);
 }
 
 static int kdf_option(struct invocation *invocation, const char *text)
@@ -240,7 +273,19 @@ static int option_take(struct invocation *invocation, enum option_id id, char *v
 	case OPTION_SEAL_INTERVAL:
 		return interval_option(invocation, value);
 	case OPTION_DEVICES:
-		return devices_option(invocation, value);
+		return number_option(invocation, id, value, 1, SZ_DEVICES_MAX, &options->devices);
+	case OPTION_LAST:
+		return number_option(invocation, id, value, 0, KEEP_MAX, &options->keep.last);
+	case OPTION_HOURLY:
+		return number_option(invocation, id, value, 0, KEEP_MAX, &options->keep.hourly);
+	case OPTION_DAILY:
+		return number_option(invocation, id, value, 0, KEEP_MAX, &options->keep.daily);
+	case OPTION_WEEKLY:
+		return number_option(invocation, id, value, 0, KEEP_MAX, &options->keep.weekly);
+	case OPTION_MONTHLY:
+		return number_option(invocation, id, value, 0, KEEP_MAX, &options->keep.monthly);
+	case OPTION_BUDGET:
+		return budget_option(invocation, value);
 	case OPTION_KDF:
 		return kdf_option(invocation, value);
 	case OPTION_PROPERTY:

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <time.h>
@@ -37,6 +38,33 @@ void time_text(uint64_t wall_s, char text[TIME_TEXT_BYTES])
 	if (localtime_r(&seconds, &parts) == NULL ||
 	    strftime(text, TIME_TEXT_BYTES, "%Y-%m-%d %H:%M:%S", &parts) == 0)
 		(void)snprintf(text, TIME_TEXT_BYTES, "?");
+}
+
+void span_text(uint64_t seconds, char text[SPAN_TEXT_BYTES])
+{
+	static const struct {
+		const char *name;
+		uint64_t seconds;
+	} units[] = { { "days", 86400 }, { "hours", 3600 }, { "minutes", 60 }, { "seconds", 1 } };
+	size_t i = 0;
+
+	while (i + 1 < ARRAY_LENGTH(units) && seconds < 2 * units[i].seconds)
+		i++;
+	(void)snprintf(text, SPAN_TEXT_BYTES, "%" PRIu64 " %s", seconds / units[i].seconds,
+		       units[i].name);
+}
+
+void *array_room(void *array, size_t count, size_t *capacity, size_t size)
+{
+	size_t wished = *capacity == 0 ? 16 : 2 * *capacity;
+	void *grown;
+
+	if (count < *capacity)
+		return array;
+	grown = reallocarray(array, wished, size);
+	if (grown != NULL)
+		*capacity = wished;
+	return grown;
 }
 
 void state_print(const char *state, int width)

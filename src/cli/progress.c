@@ -8,15 +8,20 @@
 #define REDRAW_NS 200000000ULL
 #define BAR_WIDTH 14U
 #define SECOND_NS 1000000000ULL
+#define LINE_NS   (10 * SECOND_NS) /* between two lines that are not for a terminal */
 
 void progress_start(struct progress *progress, const struct invocation *invocation,
 		    const char *verb)
 {
+	uint64_t now_ns = sz_clock_ns();
+	bool is_quiet = option_is_given(invocation, OPTION_QUIET);
+
 	*progress = (struct progress){
 		.verb = verb,
-		.start_ns = sz_clock_ns(),
-		.is_shown = isatty(fileno(console_err())) == 1 &&
-			    !option_is_given(invocation, OPTION_QUIET),
+		.start_ns = now_ns,
+		.line_ns = now_ns,
+		.is_quiet = is_quiet,
+		.is_shown = isatty(fileno(console_err())) == 1 && !is_quiet,
 	};
 }
 
@@ -74,6 +79,37 @@ void progress_add(struct progress *progress, uint64_t bytes)
 	now_ns = sz_clock_ns();
 	if (now_ns - progress->shown_ns >= REDRAW_NS)
 		draw(progress, now_ns);
+}
+
+static void line_print(struct progress *progress)
+{
+	uint64_t now_ns = sz_clock_ns();
+	char done[SIZE_TEXT_BYTES];
+	char total[SIZE_TEXT_BYTES];
+
+	if (progress->is_shown || progress->is_quiet || now_ns - progress->line_ns < LINE_NS)
+		return;
+	progress->line_ns = now_ns;
+	size_text(progress->done_bytes, done);
+	size_text(progress->total_bytes, total);
+	(void)fprintf(console_err(), "szpool: %s: %s of %s\n", progress->verb, done, total);
+}
+
+void progress_at(struct progress *progress, uint64_t done_bytes, uint64_t total_bytes)
+{
+	progress->done_bytes = done_bytes;
+	progress->total_bytes = total_bytes;
+	progress_add(progress, 0);
+	line_print(progress);
+}
+
+void progress_phase(struct progress *progress, const char *what)
+{
+	if (!progress->is_shown)
+		return;
+	(void)fprintf(console_err(), "\r\033[K%s", what);
+	(void)fflush(console_err());
+	progress->is_drawn = true;
 }
 
 void progress_clear(struct progress *progress)

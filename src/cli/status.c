@@ -14,6 +14,8 @@
 struct report {
 	struct sz_pool_status pool;
 	struct sz_opening opening;
+	bool has_history;
+	struct sz_history_info history;
 	uint64_t seal_interval_s;
 	char seal_problem[SEALER_TEXT_BYTES];
 	struct sz_damage *damages;
@@ -27,16 +29,12 @@ struct report {
 static int damage_add(void *context, const struct sz_damage *damage)
 {
 	struct report *report = context;
+	struct sz_damage *grown = array_room(report->damages, report->damage_count,
+					     &report->damage_capacity, sizeof(*grown));
 
-	if (report->damage_count == report->damage_capacity) {
-		size_t capacity = report->damage_capacity == 0 ? 16 : 2 * report->damage_capacity;
-		struct sz_damage *grown = realloc(report->damages, capacity * sizeof(*grown));
-
-		if (grown == NULL)
-			return -ENOMEM;
-		report->damages = grown;
-		report->damage_capacity = capacity;
-	}
+	if (grown == NULL)
+		return -ENOMEM;
+	report->damages = grown;
 	report->damages[report->damage_count++] = *damage;
 	return 0;
 }
@@ -44,16 +42,12 @@ static int damage_add(void *context, const struct sz_damage *damage)
 static int error_add(void *context, const char *text)
 {
 	struct report *report = context;
+	char **grown = array_room(report->errors, report->error_count, &report->error_capacity,
+				  sizeof(*grown));
 
-	if (report->error_count == report->error_capacity) {
-		size_t capacity = report->error_capacity == 0 ? 16 : 2 * report->error_capacity;
-		char **grown = realloc(report->errors, capacity * sizeof(*grown));
-
-		if (grown == NULL)
-			return -ENOMEM;
-		report->errors = grown;
-		report->error_capacity = capacity;
-	}
+	if (grown == NULL)
+		return -ENOMEM;
+	report->errors = grown;
 	report->errors[report->error_count] = strdup(text);
 	return report->errors[report->error_count++] == NULL ? -ENOMEM : 0;
 }
@@ -85,6 +79,7 @@ static int report_make(struct session *session, struct report *report, struct sz
 	int result = sz_pool_status(session->pool, &report->pool, error);
 
 	sz_store_opening(session->store, &report->opening);
+	report->has_history = history_find(session, &report->history);
 	sealer_tell(session->sealer, &report->seal_interval_s, report->seal_problem);
 	if (result != 0)
 		return result;
@@ -165,7 +160,7 @@ static void scan_print(const struct sz_scan_status *scan)
 	}
 }
 
-static void text_print(const struct report *report)
+static void text_print(struct invocation *invocation, const struct report *report)
 {
 	const struct sz_pool_status *pool = &report->pool;
 
@@ -184,6 +179,8 @@ static void text_print(const struct report *report)
 	if (report->seal_problem[0] != '\0')
 		(void)fprintf(console_out(), "  seal: failed, and is tried again\n\t%s\n",
 			      report->seal_problem);
+	if (report->has_history)
+		history_print(invocation, &report->history, 6);
 	(void)fprintf(console_out(), "config:\n\n\t%-*s %-*s %5s %5s %5s\n", NAME_WIDTH, "NAME",
 		      STATE_WIDTH, "STATE", "READ", "WRITE", "CKSUM");
 	for (size_t i = 0; i < pool->vdev_count; i++) {
@@ -261,13 +258,14 @@ static json_t *report_json(const struct report *report)
 	for (size_t i = 0; i < report->error_count; i++)
 		(void)json_array_append_new(errors, json_name(report->errors[i]));
 	return json_pack(
-		"{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}, s:{s:I, s:s}}",
+		"{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}, s:{s:I, s:s}, s:o}",
 		"pool", SZ_POOL_NAME, "state", pool->state, "status", pool->status_text, "action",
 		pool->action_text, "scan", scan_json(&pool->scan), "config", vdevs, "data_errors",
 		(json_int_t)pool->data_errors, "errors", errors, "damage", damages, "opening",
 		"chosen", report->opening.chosen, "aside", report->opening.aside, "is_notable",
 		report->opening.is_notable, "sealing", "interval_s",
-		(json_int_t)report->seal_interval_s, "problem", report->seal_problem);
+		(json_int_t)report->seal_interval_s, "problem", report->seal_problem, "history",
+		report->has_history ? history_json(&report->history) : json_null());
 }
 
 int status_print(struct invocation *invocation, struct session *session, bool *is_intact_out,
@@ -279,13 +277,13 @@ int status_print(struct invocation *invocation, struct session *session, bool *i
 	if (result == 0 && option_is_given(invocation, OPTION_JSON))
 		result = json_print(report_json(&report), &invocation->error);
 	else if (result == 0)
-		text_print(&report);
+		text_print(invocation, &report);
 	*is_intact_out =
 		report.pool.data_errors == 0 && (strcmp(report.pool.state, "ONLINE") == 0 ||
 						 strcmp(report.pool.state, "DEGRADED") == 0);
 	*is_healthy_out = *is_intact_out && report.pool.status_text[0] == '\0' &&
 			  strcmp(report.pool.state, "ONLINE") == 0 && report.damage_count == 0 &&
-			  report.seal_problem[0] == '\0';
+			  report.seal_problem[0] == '\0' && report.history.problem[0] == '\0';
 	report_free(&report);
 	return result;
 }

@@ -172,4 +172,32 @@ void sz_pool_status_free(struct sz_pool_status *);
 typedef int sz_data_error_fn(void *context, uint64_t dataset, uint64_t object);
 int sz_pool_data_error_each(struct sz_pool *, sz_data_error_fn *, void *context) MUST_CHECK;
 
+/*
+ * Snapshots of a dataset (NULL: the pool's root dataset). Each call is on disk when it returns.
+ * -EINVAL: not a name for a snapshot · -ENOENT · -EEXIST · -EBUSY: in use · -EROFS
+ */
+#define SZ_SNAPSHOT_NAME_BYTES 256
+struct sz_snapshot {
+	char name[SZ_SNAPSHOT_NAME_BYTES]; /* what is behind the @ */
+	uint64_t created_wall_s;           /* seconds since 1970 */
+	uint64_t txg;                      /* they are in this order */
+	uint64_t used_bytes;               /* only it refers to them */
+	uint64_t referenced_bytes;
+};
+/* All that was done before is in it. */
+int sz_pool_snapshot(struct sz_pool *, const char *dataset, const char *snapshot,
+		     struct sz_error *error) MUST_CHECK;
+/* Oldest first. A value other than 0 ends it and is returned. -ENOENT: no such dataset. */
+typedef int sz_snapshot_fn(void *context, const struct sz_snapshot *);
+int sz_pool_snapshot_each(struct sz_pool *, const char *dataset, sz_snapshot_fn *,
+			  void *context) MUST_CHECK;
+int sz_pool_snapshot_destroy(struct sz_pool *, const char *dataset, const char *snapshot,
+			     struct sz_error *error) MUST_CHECK;
+/*
+ * Makes the dataset what the snapshot is; it must not be open. Newer snapshots go, if destroy_newer;
+ * otherwise they are -EEXIST.
+ */
+int sz_pool_rollback(struct sz_pool *, const char *dataset, const char *snapshot,
+		     bool destroy_newer, struct sz_error *error) MUST_CHECK;
+
 #endif

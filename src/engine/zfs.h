@@ -23,6 +23,7 @@
 #include <sys/dmu_tx.h>
 #include <sys/dnode.h>
 #include <sys/dsl_dataset.h>
+#include <sys/dsl_destroy.h>
 #include <sys/dsl_dir.h>
 #include <sys/dsl_pool.h>
 #include <sys/dsl_prop.h>

@@ -44,14 +44,6 @@ int tx_begin(dmu_tx_t *tx)
 	return fs_error(result);
 }
 
-static void dataset_name(const char *dataset, char name[ZFS_MAX_DATASET_NAME_LEN])
-{
-	if (dataset == NULL)
-		(void)snprintf(name, ZFS_MAX_DATASET_NAME_LEN, "%s", SZ_POOL_NAME);
-	else
-		(void)snprintf(name, ZFS_MAX_DATASET_NAME_LEN, "%s/%s", SZ_POOL_NAME, dataset);
-}
-
 /*
  * ZFS upgrades a dataset's accounting in the background when it is owned; a new pool's root dataset
  * always needs that. The thread keeps the dataset for a moment longer than dmu_objset_disown waits,
@@ -112,13 +104,14 @@ static int format_in(objset_t *os, uint32_t uid, uint32_t gid)
 int sz_fs_format(struct sz_pool *pool, const char *dataset, uint32_t uid, uint32_t gid,
 		 struct sz_error *error)
 {
-	char name[ZFS_MAX_DATASET_NAME_LEN];
+	char name[SZ_DATASET_NAME_BYTES];
 	objset_t *os;
 	uint64_t root;
-	int result;
+	int result = sz_dataset_name(dataset, NULL, name);
 
 	(void)pool;
-	dataset_name(dataset, name);
+	if (result != 0)
+		return sz_fail(error, result, "the dataset's name is too long");
 	result = dmu_objset_own(name, DMU_OST_ZFS, B_FALSE, B_FALSE, fs_tag, &os);
 	if (result != 0)
 		return sz_fail(error, fs_error(result), "cannot open the dataset %s", name);
@@ -190,23 +183,37 @@ static int checksums_check(struct sz_fs *fs, struct sz_error *error)
 		       fs->name);
 }
 
-int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct sz_fs **fs_out,
-	       struct sz_error *error)
+static int fs_own(struct sz_pool *pool, const char *dataset, const char *snapshot, bool read_only,
+		  struct sz_fs **fs_out, struct sz_error *error)
 {
-	struct sz_fs *fs = calloc(1, sizeof(*fs));
+	CLEANUP_FREE struct sz_fs *fs = calloc(1, sizeof(*fs));
 	int result;
 
 	if (fs == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
 	fs->pool = pool;
 	fs->read_only = read_only || sz_pool_is_read_only(pool);
-	dataset_name(dataset, fs->name);
+	result = sz_dataset_name(dataset, snapshot, fs->name);
+	if (result != 0)
+		return sz_fail(error, result, "the dataset's name is too long");
 	result = dmu_objset_own(fs->name, DMU_OST_ZFS, fs->read_only, B_FALSE, fs_tag, &fs->os);
-	if (result != 0) {
-		result = sz_fail(error, fs_error(result), "cannot open the dataset %s", fs->name);
-		free(fs);
+	if (result != 0)
+		return sz_fail(error, result == EBUSY ? -EBUSY : fs_error(result),
+			       result == EBUSY ? "%s is open already"
+					       : "cannot open the dataset %s",
+			       fs->name);
+	*fs_out = TAKE(fs);
+	return 0;
+}
+
+static int fs_open(struct sz_pool *pool, const char *dataset, const char *snapshot, bool read_only,
+		   struct sz_fs **fs_out, struct sz_error *error)
+{
+	struct sz_fs *fs = NULL;
+	int result = fs_own(pool, dataset, snapshot, read_only, &fs, error);
+
+	if (result != 0 || fs == NULL)
 		return result;
-	}
 	result = master_read(fs, error);
 	if (result == 0)
 		result = properties_read(fs, error);
@@ -230,6 +237,18 @@ int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct
 	}
 	*fs_out = fs;
 	return 0;
+}
+
+int sz_fs_open(struct sz_pool *pool, const char *dataset, bool read_only, struct sz_fs **fs_out,
+	       struct sz_error *error)
+{
+	return fs_open(pool, dataset, NULL, read_only, fs_out, error);
+}
+
+int sz_fs_open_snapshot(struct sz_pool *pool, const char *dataset, const char *snapshot,
+			struct sz_fs **fs_out, struct sz_error *error)
+{
+	return fs_open(pool, dataset, snapshot, true, fs_out, error);
 }
 
 void sz_fs_close(struct sz_fs *fs)

@@ -26,6 +26,9 @@ struct sz_fs;
  */
 int sz_fs_open(struct sz_pool *, const char *dataset, bool read_only, struct sz_fs **fs_out,
 	       struct sz_error *error) MUST_CHECK;
+/* A snapshot of it, read-only; it can be open once, beside its dataset. -ENOENT · -EBUSY: it is. */
+int sz_fs_open_snapshot(struct sz_pool *, const char *dataset, const char *snapshot,
+			struct sz_fs **fs_out, struct sz_error *error) MUST_CHECK;
 void sz_fs_close(struct sz_fs *); /* all holds end */
 
 /* Makes an empty dataset (NULL: the pool's root dataset, as sz_pool_create leaves it) a file system. */

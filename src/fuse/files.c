@@ -56,32 +56,50 @@ void op_fsync(fuse_req_t req, fuse_ino_t inode, int data_only, struct fuse_file_
 		answer(&request, sz_fs_fsync(request.fs, number_of(request.fs, inode)));
 }
 
-/* Nothing is set aside: blocks are never written in place, so it would help no later write. */
-static int file_extend(struct sz_fs *fs, uint64_t number, uint64_t end)
-{
-	struct stat stat;
-	int result = sz_fs_getattr(fs, number, &stat);
-
-	if (result != 0 || (uint64_t)stat.st_size >= end)
-		return result;
-	stat.st_size = (off_t)end;
-	return sz_fs_setattr(fs, number, SZ_SET_SIZE, &stat);
-}
-
 void op_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length,
 		  struct fuse_file_info *file)
 {
+	const bool keeps_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+	uint64_t from = (uint64_t)offset;
+	uint64_t bytes = (uint64_t)length;
 	struct request request;
-	int result = 0;
+	int result;
 
 	(void)file;
 	if (!request_begin(&request, req))
 		return;
-	if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0)
+	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+	case 0:
+		result = sz_fs_allocate(request.fs, inode, from, bytes, keeps_size);
+		break;
+	case FALLOC_FL_PUNCH_HOLE:
+		result = sz_fs_punch(request.fs, inode, from, bytes);
+		break;
+	case FALLOC_FL_ZERO_RANGE:
+		result = sz_fs_zero(request.fs, inode, from, bytes, keeps_size);
+		break;
+	default:
 		result = -EOPNOTSUPP;
-	if (result == 0 && (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0)
-		result = sz_fs_punch(request.fs, inode, (uint64_t)offset, (uint64_t)length);
-	if (result == 0 && (mode & FALLOC_FL_KEEP_SIZE) == 0)
-		result = file_extend(request.fs, inode, (uint64_t)offset + (uint64_t)length);
+		break;
+	}
 	answer(&request, result);
+}
+
+/* The kernel has written out what it holds of both. */
+void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset,
+			struct fuse_file_info *from_file, fuse_ino_t to, off_t to_offset,
+			struct fuse_file_info *to_file, size_t length, int flags)
+{
+	struct request request;
+	uint64_t copied = 0;
+	int result;
+
+	(void)from_file;
+	(void)to_file;
+	if (!request_begin(&request, req))
+		return;
+	result = flags != 0 ? -EINVAL
+			    : sz_fs_copy_range(request.fs, from, (uint64_t)from_offset, to,
+					       (uint64_t)to_offset, length, &copied);
+	answer_written(&request, result, copied);
 }

@@ -118,6 +118,9 @@ void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t size, o
 void op_fsync(fuse_req_t req, fuse_ino_t inode, int data_only, struct fuse_file_info *file);
 void op_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length,
 		  struct fuse_file_info *file);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset,
+			struct fuse_file_info *from_file, fuse_ino_t to, off_t to_offset,
+			struct fuse_file_info *to_file, size_t length, int flags);
 void op_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence,
 	      struct fuse_file_info *file);
 void op_readdir(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,

@@ -68,5 +68,6 @@ const struct fuse_lowlevel_ops operations = {
 	.listxattr = op_listxattr,
 	.removexattr = op_removexattr,
 	.fallocate = op_fallocate,
+	.copy_file_range = op_copy_file_range,
 	.lseek = op_lseek,
 };

@@ -75,6 +75,12 @@ int sz_pool_scrub_start(struct sz_pool *pool, struct sz_error *error)
 
 	if (pool->read_only)
 		return sz_fail(error, -EROFS, "a scrub needs a writable pool");
+	if (sz_store_is_volatile(pool->store)) {
+		if (sz_pool_leaf_is_stale(pool, 0)) /* it would begin with the resilver */
+			return sz_fail(error, -EROFS,
+				       "a resilver needs a store that is written to");
+		zfs_scan_suspend_progress = 0;
+	}
 	result = spa_scan(pool->spa, POOL_SCAN_SCRUB);
 	if (result == EBUSY)
 		return sz_fail(error, -EBUSY, "a scrub or resilver is running already");

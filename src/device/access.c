@@ -131,6 +131,18 @@ static int blob_check(void *context, struct sz_file *file, uint64_t size_bytes)
 	return 0;
 }
 
+/* The same, of one of several: what it says is dropped. */
+static int blob_copy_check(void *context, struct sz_file *file, uint64_t size_bytes)
+{
+	struct blob_wish *wish = context;
+	int result = blob_check(context, file, size_bytes);
+
+	if (wish->payload->data != NULL)
+		sz_wipe(wish->payload->data, wish->payload->length);
+	sz_bytes_free(wish->payload);
+	return result;
+}
+
 /* A root that stands in live/ alone was never finished: if it is not whole, that is no damage. */
 static bool is_relied_on(const struct blob_wish *wish)
 {
@@ -170,6 +182,90 @@ int sz_blob_look(struct sz_store *store, const struct sz_ref *ref, struct sz_hea
 	const char *text;
 
 	return sz_object_open_any(store, &ref->id, blob_check, &wish, &file, &text);
+}
+
+/* Files of an object that pass check; what may pass is an error. */
+static int copies_count(struct sz_store *store, const struct sz_id *id, object_check_fn *check,
+			void *context, uint32_t *whole_out)
+{
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+	int result = 0;
+
+	*whole_out = 0;
+	for (const struct location *at = locations; at != NULL && !is_transient(result);
+	     at = at->next) {
+		CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+		uint64_t size;
+		uint64_t inode;
+
+		if (at->part != SZ_SEALED)
+			continue;
+		result = location_open(store, at, &file);
+		if (result == 0)
+			result = sz_file_stat(file, &size, &inode);
+		if (result == 0)
+			result = check(context, file, size);
+		if (result == 0)
+			(*whole_out)++;
+	}
+	return is_transient(result) ? result : 0;
+}
+
+int sz_blob_copies(struct sz_store *store, const struct sz_ref *ref, uint32_t *whole_out)
+{
+	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	struct blob_wish wish = { store, &ref->id, ref->digest, header, &payload, { 0 } };
+
+	return header == NULL ? -ENOMEM
+			      : copies_count(store, &ref->id, blob_copy_check, &wish, whole_out);
+}
+
+static int key_check(void *context, struct sz_file *file, uint64_t size_bytes)
+{
+	const struct sz_store *store = context;
+	uint8_t page[SZ_KEY_OBJECT_BYTES];
+	size_t done;
+	int result = sz_read_retried(file, page, sizeof(page), 0, &done);
+
+	if (result != 0)
+		return result;
+	return size_bytes == sizeof(page) && done == sizeof(page) &&
+			       memcmp(page, store->key->page, sizeof(page)) == 0
+		       ? 0
+		       : -EBADMSG;
+}
+
+int sz_key_copies(struct sz_store *store, const struct sz_id *id, uint32_t *whole_out)
+{
+	return copies_count(store, id, key_check, store, whole_out);
+}
+
+int sz_key_copies_clean(struct sz_store *store, const struct sz_id *id)
+{
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+
+	for (const struct location *at = locations; at != NULL; at = at->next) {
+		CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
+		uint64_t size;
+		uint64_t inode;
+		int result = location_open(store, at, &file);
+
+		if (result == 0)
+			result = sz_file_stat(file, &size, &inode);
+		if (result == 0)
+			result = key_check(store, file, size);
+		if (is_transient(result))
+			return result;
+		if (result == -EBADMSG)
+			result = sz_backend_remove(store->folders[at->folder].backend, at->part,
+						   at->name);
+		else if (result == 0)
+			continue;
+		if (result == 0 || result == -ENOENT)
+			sz_catalog_drop(store, id, at->folder, at->part);
+	}
+	return 0;
 }
 
 int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,

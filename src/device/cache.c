@@ -302,6 +302,23 @@ int sz_object_get(struct sz_store *store, const struct sz_device *device, const 
 	return result;
 }
 
+int sz_object_check_end(struct object *object)
+{
+	uint8_t page[SZ_PAGE_BYTES];
+	uint8_t trailer[SZ_TRAILER_BYTES];
+	size_t done;
+	int result = sz_read_retried(object->file, page, sizeof(page), 0, &done);
+
+	if (result == 0 && done < sizeof(page))
+		result = -EBADMSG;
+	if (result == 0)
+		result = sz_read_retried(object->file, trailer, sizeof(trailer),
+					 object->header->file_bytes - SZ_TRAILER_BYTES, &done);
+	if (result == 0 && done < sizeof(trailer))
+		result = -EBADMSG;
+	return result != 0 ? result : sz_trailer_open(object->keys, page, trailer);
+}
+
 struct sz_file *sz_object_file(struct object *object)
 {
 	return object->file;

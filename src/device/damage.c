@@ -101,6 +101,13 @@ int sz_store_damage_each(struct sz_store *store, sz_damage_fn *function, void *c
 	return result;
 }
 
+void sz_store_damage_forget(struct sz_store *store)
+{
+	MUTEX_SCOPE(&store->damage_lock);
+
+	store->damage_count = 0;
+}
+
 int sz_device_fail(struct sz_device *device, int error)
 {
 	int none = 0;

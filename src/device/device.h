@@ -281,6 +281,23 @@ struct sz_damage {
 typedef int sz_damage_fn(void *context, const struct sz_damage *);
 int sz_store_damage_each(struct sz_store *, sz_damage_fn *, void *context);
 
+/* What was found, and repaired, is told no more. */
+void sz_store_damage_forget(struct sz_store *);
+
+/*
+ * Reads and authenticates everything that the newest generation is made of, also what nobody reads: superseded sectors,
+ * second copies. What is hurt is noted as damage; *hurt_out: so many objects. False from progress ends it: -EINTR.
+ * Other errors: something cannot be read now, and it is not known whether it is there.
+ */
+typedef bool sz_verify_fn(void *context, uint64_t done_bytes, uint64_t total_bytes);
+int sz_store_verify(struct sz_store *, sz_verify_fn *progress, void *context, uint64_t *hurt_out,
+		    struct sz_error *error) MUST_CHECK;
+/*
+ * Writes anew what the last verification found hurt, and seals. What cannot be read of it stays known as lost; with gives_up
+ * it reads as zeros from now on: for a layer above that has written again, since the verification, all that it needs.
+ */
+int sz_store_repair(struct sz_store *, bool gives_up, struct sz_error *error) MUST_CHECK;
+
 struct sz_device *sz_store_device(struct sz_store *, uint32_t index); /* owned by the store */
 uint32_t sz_store_device_count(const struct sz_store *);
 bool sz_store_is_read_only(const struct sz_store *);

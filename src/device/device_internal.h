@@ -50,6 +50,7 @@
 #define TRANSIENT_WAIT_MS 20U
 #define NO_SPACE_TRIES    25U /* of a flush on a full disk: space may come back; 5 s */
 #define NO_SPACE_WAIT_MS  200U
+#define INDEX_COPIES      3U /* of an index page: its device and the next two */
 #define NO_DEVICE         UINT32_MAX
 
 static inline bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
@@ -186,6 +187,13 @@ int sz_blob_read(struct sz_store *store, const struct sz_ref *ref, struct sz_hea
 /* The same for a generation that is only looked at: that it cannot be read is not noted as damage. */
 int sz_blob_look(struct sz_store *store, const struct sz_ref *ref, struct sz_header *header_out,
 		 struct sz_bytes *payload_out) MUST_CHECK;
+/* How many files have it whole. */
+int sz_blob_copies(struct sz_store *store, const struct sz_ref *ref,
+		   uint32_t *whole_out) MUST_CHECK;
+/* The same for the key object: how many are as it is in memory. */
+int sz_key_copies(struct sz_store *store, const struct sz_id *id, uint32_t *whole_out) MUST_CHECK;
+/* Removes those that are not. */
+int sz_key_copies_clean(struct sz_store *store, const struct sz_id *id) MUST_CHECK;
 /* The same by id alone (roots: nothing refers to the newest); digest_out: which it was. */
 int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,
 		    struct sz_bytes *payload_out, uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
@@ -239,6 +247,8 @@ struct object_run {
 /* longest: at most so many sectors. A leaf that does not authenticate is POISON. */
 int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
 		   struct object_run *run_out) MUST_CHECK;
+/* Is the file whole, to its end? -EBADMSG: it is not. */
+int sz_object_check_end(struct object *object) MUST_CHECK;
 struct sz_file *sz_object_file(struct object *object);
 const struct sz_object_keys *sz_object_keys(const struct object *object);
 
@@ -359,6 +369,7 @@ struct sz_device {
 	/* guarded by seal_lock */
 	struct epoch *next; /* the one after live, with its log; NULL: not made yet */
 	struct sz_ref manifest_ref;
+	bool index_is_due;    /* the next seal writes all its pages, and the hot image, anew */
 	uint64_t stale_since; /* 0: current */
 	uint64_t stored_bytes;
 	uint64_t object_count;
@@ -437,7 +448,6 @@ struct sz_store {
 	uint8_t lineage[16]; /* of this opening */
 	uint8_t open_id[16];
 	uint8_t machine[16];
-	uint8_t *zeros; /* IO_SECTORS of them */
 
 	pthread_mutex_t seal_lock;
 	pthread_mutex_t begin_lock;
@@ -467,6 +477,8 @@ struct sz_store {
 	bool is_root_everywhere; /* all folders that are here have it */
 	struct sz_keep_policy keep;
 	struct collector collector;
+	struct id_set hurt;      /* objects, as the last verification found them; see repair.c */
+	uint64_t verified_epoch; /* the live epoch when it began */
 
 	bool recovered;
 	char recovery_text[200];
@@ -724,6 +736,9 @@ struct device_seal { /* what a seal makes of a device's epoch; becomes the devic
 };
 int sz_manifest_write(struct batch *batch, struct sz_device *device,
 		      struct device_seal *seal) MUST_CHECK;
+/* The list of a delta that is new, if it is too long for the manifest. */
+int sz_list_write(struct batch *batch, const struct sz_device *device, uint64_t generation,
+		  struct sz_manifest_delta *delta) MUST_CHECK;
 /* Writes changed shards, the delta's list and the manifest of the sealing epoch. */
 void sz_delta_free(struct sz_manifest_delta **delta);
 

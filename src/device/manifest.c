@@ -11,8 +11,6 @@
 #include <assert.h>
 #include <errno.h>
 
-#define INDEX_COPIES 3U
-
 void sz_delta_free(struct sz_manifest_delta **delta)
 {
 	if (*delta == NULL)
@@ -269,7 +267,7 @@ static int shard_write(struct batch *batch, struct sz_device *device, uint32_t n
 		if (device->shards[number]->is_lost)
 			return 0;
 	}
-	if (!shard_collect(device, seal, &shard))
+	if (!shard_collect(device, seal, &shard) && !device->index_is_due)
 		return 0;
 	result = sz_shard_encode(&shard, &payload);
 	if (result == 0)
@@ -278,16 +276,16 @@ static int shard_write(struct batch *batch, struct sz_device *device, uint32_t n
 	return result;
 }
 
-static int list_write(struct batch *batch, struct sz_device *device,
-		      struct sz_manifest_delta *delta)
+int sz_list_write(struct batch *batch, const struct sz_device *device, uint64_t generation,
+		  struct sz_manifest_delta *delta)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
 	int result = sz_list_encode(delta->runs, delta->run_count, &payload);
 
 	delta->list_is_inline = payload.length <= SZ_LIST_INLINE;
 	if (result == 0 && !delta->list_is_inline)
-		result = sz_blob_write(batch, device, SZ_KIND_INDEX, device->sealing->number,
-				       &payload, INDEX_COPIES, &delta->list);
+		result = sz_blob_write(batch, device, SZ_KIND_INDEX, generation, &payload,
+				       INDEX_COPIES, &delta->list);
 	return result;
 }
 
@@ -320,11 +318,11 @@ int sz_manifest_write(struct batch *batch, struct sz_device *device, struct devi
 				(struct sz_manifest_shard){ i, seal->shards[i] };
 	}
 	if (seal->delta != NULL && result == 0) {
-		result = list_write(batch, device, seal->delta);
+		result = sz_list_write(batch, device, manifest.generation, seal->delta);
 		deltas[manifest.delta_count++] = *seal->delta;
 	}
 	if (seal->merged != NULL && result == 0) {
-		result = list_write(batch, device, seal->merged);
+		result = sz_list_write(batch, device, manifest.generation, seal->merged);
 		deltas[manifest.delta_count++] = *seal->merged;
 	}
 	for (uint32_t i = seal->merged_count; i < device->delta_count; i++)

@@ -158,6 +158,7 @@ static void device_publish(struct sz_device *device, struct device_seal *seal,
 		sz_hot_apply(&device->hot, (*ended_out)->hot);
 	device->hot_ref = seal->hot;
 	device->manifest_ref = seal->manifest;
+	device->index_is_due = false;
 	device->stored_bytes = seal->stored_bytes;
 	device->object_count = seal->object_count;
 }

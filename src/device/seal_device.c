@@ -241,12 +241,13 @@ static int hot_write(struct batch *batch, struct sz_device *device, struct devic
 	int result;
 
 	seal->hot = device->hot_ref;
-	if (device->sealing->hot == NULL)
+	if (device->sealing->hot == NULL && !device->index_is_due)
 		return 0;
 	result = sz_hot_copy(&device->hot, &hot);
 	if (result != 0)
 		return result;
-	sz_hot_apply(&hot, device->sealing->hot);
+	if (device->sealing->hot != NULL)
+		sz_hot_apply(&hot, device->sealing->hot);
 	result = sz_hot_encode(&hot, &payload);
 	if (result == 0)
 		result = sz_blob_write(batch, device, SZ_KIND_HOT, device->sealing->number,
@@ -321,7 +322,7 @@ int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_a
 		result = compact(batch, device, compact_all, seal);
 	seal->is_changed = seal->delta != NULL || seal->row_count > 0 || seal->merged_count > 0 ||
 			   device->sealing->hot != NULL || has_new_rows ||
-			   sz_id_is_none(&device->manifest_ref.id);
+			   device->index_is_due || sz_id_is_none(&device->manifest_ref.id);
 	if (result == 0 && seal->is_changed)
 		result = sz_manifest_write(batch, device, seal);
 	return result;

@@ -1,6 +1,9 @@
 /*
  * scrub: everything that is stored is read, checked and repaired. Devices without a folder get a new
  * one first, and are rebuilt. An interrupted scrub goes on with the next one, from where it was.
+ *
+ * First the store's files are verified, whoever needs what is in them; then ZFS scrubs, and writes again what it needs;
+ * then the files that were hurt are written anew. In this order it is known that nobody needs what is left unreadable.
  */
 #include "cli/cli.h"
 
@@ -14,6 +17,12 @@ struct watch {
 	struct progress progress;
 	enum sz_scan kind;
 };
+
+static bool verify_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+	progress_at(context, done_bytes, total_bytes);
+	return interrupt_signal() == 0;
+}
 
 static bool watch_progress(void *context, const struct sz_scan_status *scan)
 {
@@ -45,6 +54,19 @@ static int scan_wait(struct invocation *invocation, struct session *session)
 	return result;
 }
 
+static int files_verify(struct invocation *invocation, struct session *session, uint64_t *hurt_out)
+{
+	struct progress progress;
+	int result;
+
+	progress_start(&progress, invocation, "verify");
+	result = sz_store_verify(session->store, verify_progress, &progress, hurt_out,
+				 &invocation->error);
+	progress_clear(&progress);
+	return result == -EINTR ? interrupt_tell(&invocation->error, "nothing was changed")
+				: result;
+}
+
 /* A new, empty folder for each device that has none. */
 static int devices_replace(struct invocation *invocation, struct sz_store *store)
 {
@@ -61,12 +83,51 @@ static int devices_replace(struct invocation *invocation, struct sz_store *store
 	return 0;
 }
 
+/* *is_new_out: it began after the verification. One that was interrupted runs on since the opening. */
+static int scrub_run(struct invocation *invocation, struct session *session, bool *is_new_out)
+{
+	struct sz_scan_status scan;
+	int result = 0;
+
+	sz_pool_scan_status(session->pool, &scan);
+	*is_new_out = scan.kind != SZ_SCAN_SCRUB || scan.state != SZ_SCAN_RUNNING;
+	if (*is_new_out) {
+		result = scan_wait(invocation, session);
+		if (result == 0)
+			result = sz_pool_scrub_start(session->pool, &invocation->error);
+	}
+	return result != 0 ? result : scan_wait(invocation, session);
+}
+
+/* What ZFS needs it has written again, if its scrub came after the verification and ended well. */
+static int repair(struct invocation *invocation, struct session *session, uint64_t hurt,
+		  bool is_scrubbed, bool *is_repaired_out)
+{
+	struct sz_scan_status scan;
+	int result;
+
+	*is_repaired_out = false;
+	if (hurt == 0)
+		return 0;
+	sz_pool_scan_status(session->pool, &scan);
+	is_scrubbed = is_scrubbed && scan.kind == SZ_SCAN_SCRUB && scan.state == SZ_SCAN_FINISHED &&
+		      scan.errors == 0;
+	result = sz_store_repair(session->store, is_scrubbed, &invocation->error);
+	*is_repaired_out = result == 0 && is_scrubbed;
+	if (result == 0 && !option_is_given(invocation, OPTION_JSON))
+		(void)fprintf(console_out(), "damaged objects written anew: %" PRIu64 "\n", hurt);
+	return result;
+}
+
 static int scrub(struct invocation *invocation, struct session *session)
 {
 	struct sz_error *error = &invocation->error;
 	struct sz_scan_status scan;
 	char resilvered[SIZE_TEXT_BYTES];
+	uint64_t hurt = 0;
 	uint32_t rebuilt = 0;
+	bool is_scrubbed;
+	bool is_repaired;
 	bool is_intact;
 	bool is_healthy;
 	int result = devices_replace(invocation, session->store);
@@ -77,20 +138,20 @@ static int scrub(struct invocation *invocation, struct session *session)
 		result = scan_wait(invocation, session);
 	sz_pool_scan_status(session->pool, &scan);
 	size_text(scan.repaired_bytes, resilvered);
-	/* One that was interrupted runs on since the opening: a second one is not needed. */
-	if (result == 0 && (scan.kind != SZ_SCAN_SCRUB || scan.state != SZ_SCAN_RUNNING)) {
-		result = scan_wait(invocation, session);
-		if (result == 0)
-			result = sz_pool_scrub_start(session->pool, error);
-	}
 	if (result == 0)
-		result = scan_wait(invocation, session);
+		result = files_verify(invocation, session, &hurt);
+	if (result == 0)
+		result = scrub_run(invocation, session, &is_scrubbed);
+	if (result == 0)
+		result = repair(invocation, session, hurt, is_scrubbed, &is_repaired);
 	if (result != 0)
 		return result;
 	if (rebuilt > 0 && !option_is_given(invocation, OPTION_JSON))
 		(void)fprintf(console_out(), "rebuilt devices: %u, resilvered %s\n", rebuilt,
 			      resilvered);
 	result = status_print(invocation, session, &is_intact, &is_healthy);
+	if (is_repaired)
+		sz_store_damage_forget(session->store);
 	if (result == 0 && !is_intact)
 		return sz_fail(error, -EBADMSG, "%s: data is damaged beyond repair",
 			       invocation->operands[0]);

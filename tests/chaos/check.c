@@ -14,7 +14,9 @@
  *   --slack   … by more than so many seconds
  *   --until   the journal's length when it ended: nothing newer
  *   --scrub   everything is whole: no damage is met, and a scrub has nothing to repair
+ *   --verify  … and nothing is, in files that nobody reads
  *   --heal    there is damage, which is named on standard output; a scrub repairs it
+ *   --others N  names complete generations after the N-th that could be opened, too: "another CODE"
  *   --lossy   the store was closed, and too much of it is missing since: what can be read is right
  *   --list    a line for each generation: how much of it is there, its code
  * Exit status: 0, 1 (what is there is wrong), 2 (the store, or its pool, does not open).
@@ -37,8 +39,11 @@ struct check {
 	uint64_t until;
 	uint64_t slack_ns;
 	bool scrubs;
+	bool verifies;
 	bool heals;
 	bool is_lossy;
+	uint64_t hurt;   /* objects that a verification found damaged */
+	uint64_t others; /* 0: none are named */
 	struct opened opened;
 	struct sz_store_info info;
 	struct span found[HANDS_MAX];
@@ -156,6 +161,7 @@ static uint64_t vdev_errors(struct check *check)
 	return count;
 }
 
+/* As szpool scrub does it. */
 static void scrub(struct check *check, struct sz_scan_status *scan)
 {
 	struct sz_error error = { 0 };
@@ -164,6 +170,8 @@ static void scrub(struct check *check, struct sz_scan_status *scan)
 
 	if (sz_pool_rebuild(pool, &rebuilt, &error) != 0 ||
 	    sz_pool_scan_wait(pool, NULL, NULL, &error) != 0 ||
+	    (check->verifies &&
+	     sz_store_verify(check->opened.store, NULL, NULL, &check->hurt, &error) != 0) ||
 	    sz_pool_scrub_start(pool, &error) != 0 ||
 	    sz_pool_scan_wait(pool, NULL, NULL, &error) != 0)
 		die("scrub: %s", error.text);
@@ -182,7 +190,7 @@ static bool is_whole(struct check *check)
 	scrub(check, &scan);
 	damages = damage_count(check);
 	errors = vdev_errors(check);
-	if (scan.repaired_bytes == 0 && damages == 0 && errors == 0)
+	if (scan.repaired_bytes == 0 && damages == 0 && errors == 0 && check->hurt == 0)
 		return true;
 	(void)fprintf(stderr,
 		      "not whole: %" PRIu64 " bytes repaired, %" PRIu64 " damaged objects, %" PRIu64
@@ -209,6 +217,25 @@ static void found_print(const struct check *check)
 	for (uint32_t i = 0; i < check->history.hands; i++)
 		(void)printf(" %" PRIu64, check->found[i].most);
 	(void)printf("\n");
+}
+
+/* Those that were made here, by a recovery, are of no interest. */
+static void others_print(struct check *check)
+{
+	CLEANUP(sz_check_free) struct sz_check found = { 0 };
+	struct sz_error error = { 0 };
+
+	if (sz_store_generations(check->opened.store, &found, &error) != 0)
+		die("%s", error.text);
+	for (size_t i = 0; i < found.count; i++) {
+		const struct sz_generation *generation = &found.generations[i];
+
+		if (generation->wholeness == SZ_COMPLETE &&
+		    generation->generation > check->others &&
+		    generation->generation + (check->info.recovered ? 2 : 0) <
+			    check->info.generation)
+			(void)printf("another %s\n", generation->code);
+	}
 }
 
 static void generations_find(const struct sz_store_open *options, struct sz_check *found)
@@ -279,6 +306,8 @@ static int check_run(struct check *check)
 	is_good = check->is_lossy ? rest_check(check) : content_check(check);
 	if (is_good && !check->is_lossy)
 		found_print(check);
+	if (is_good && check->others > 0)
+		others_print(check);
 	if (is_good && check->scrubs)
 		is_good = is_whole(check);
 	if (is_good && check->heals) {
@@ -286,6 +315,8 @@ static int check_run(struct check *check)
 
 		scrub(check, &scan);
 		(void)damage_count(check);
+		if (check->hurt > 0 && sz_store_repair(check->opened.store, true, &error) != 0)
+			die("repair: %s", error.text);
 		is_good = content_check(check);
 	}
 	opened_close(&check->opened);
@@ -304,6 +335,8 @@ int main(int count, char **arguments)
 		{ "choose", required_argument, NULL, 'g' },
 		{ "list", no_argument, NULL, 'h' },
 		{ "lossy", no_argument, NULL, 'i' },
+		{ "others", required_argument, NULL, 'j' },
+		{ "verify", no_argument, NULL, 'k' },
 		{ 0 },
 	};
 	struct check check = { .until = UINT64_MAX };
@@ -327,6 +360,7 @@ int main(int count, char **arguments)
 			break;
 		case 'e':
 			check.heals = true;
+			check.verifies = true;
 			break;
 		case 'f':
 			check.options.generation = optarg;
@@ -339,6 +373,12 @@ int main(int count, char **arguments)
 			break;
 		case 'i':
 			check.is_lossy = true;
+			break;
+		case 'k':
+			check.verifies = true;
+			break;
+		case 'j':
+			check.others = strtoull(optarg, NULL, 10);
 			break;
 		default:
 			return 1;

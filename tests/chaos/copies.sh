@@ -5,22 +5,26 @@
 # than the newest generation when a run began that ended by itself, give or take what the ladder leaves out; a
 # scrub finds nothing. Now and then the writer itself is killed, and goes on. TAP.
 #
-#   copies.sh SZPOOL CHAOS-WRITE CHAOS-CHECK [ROUNDS]      SZ_SEED repeats the choices of a run
+#   copies.sh SZPOOL CHAOS-WRITE CHAOS-CHECK [ROUNDS]    SZ_SEED repeats the choices of a run
+#                                                        SZ_TEST_SCALE=20 makes twenty times as many rounds
 #                                                        SZ_KEEP=FOLDER keeps copies that failed there
 write=$(readlink -f "$2")
 check=$(readlink -f "$3")
 # shellcheck source-path=SCRIPTDIR/../cli
 . "$(dirname "$(readlink -f "$0")")/../cli/lib.sh"
-rounds=${4:-5}
+rounds=${4:-$((5 * ${SZ_TEST_SCALE:-1}))}
 seed=${SZ_SEED:-$(date +%s)}
 echo "# SZ_SEED=$seed"
 RANDOM=$((seed % 32768))
 
-SPEED=20 # the store's clock runs so many times as fast
+SPEED=240 # the store's clock runs so many times as fast
 # Of any three generations within two minutes the middle one goes, so that is by how much a copy may be older.
 SLACK=$((120 / SPEED + 2))
-writer_rate=6 # MiB/s, of each of its hands
+# A copier that takes longer than this, to the ladder's two hours, may bring one that is as much older.
+PATIENCE=$((7200 / SPEED - SLACK))
+writer_rate=2 # MiB/s, of each of its hands
 writer=
+first=0 # the generation from which on the writer's folders are there
 
 position() { stat -c %s journal; }
 chance() { [ $((RANDOM % $1)) = 0 ]; }
@@ -66,27 +70,25 @@ copier() { # SECONDS COMMAND…
 	return 0
 }
 
-# Any other generation that is said to be complete.
-any_generation() {
-	local code
-	"$check" --list opened >generations || return 1
-	code=$(awk '$1 == "complete" && $3 == "" { print $2 }' generations | shuf -n 1)
-	[ -z "$code" ] || timeout -k 10 120 "$check" --generation "$code" --scrub opened journal
-}
-
 # Opens a copy of the copy, made of hard links: no file of it may change. What is checked is in the file out.
 opens() { # COPY CHECK-OPTION…
-	local copy=$1 status=0
+	local copy=$1 status=0 other
 	shift
 	find "$copy" -type f -printf '%P %s %T@\n' | sort >before
 	cp -al "$copy" opened || return 1
-	timeout -k 10 120 "$check" "$@" --scrub opened journal || status=$?
-	[ $status != 0 ] || any_generation || status=4
+	timeout -k 10 600 "$check" "$@" --others "$first" --scrub opened journal >found || status=$?
+	grep -v ^another found
+	# Now and then another one that is said to be complete; the opened one may have let it go.
+	other=$(sed -n 's/^another //p' found | shuf -n 1)
+	if [ $status = 0 ] && [ -n "$other" ] && chance 2; then
+		rm -rf opened && cp -al "$copy" opened || return 1
+		timeout -k 10 600 "$check" --generation "$other" --scrub opened journal || status=4
+	fi
 	rm -rf opened
 	find "$copy" -type f -printf '%P %s %T@\n' | sort >after
 	cmp before after || status=3
 	if [ $status != 0 ] && [ -n "${SZ_KEEP:-}" ]; then
-		mkdir -p "$SZ_KEEP/$number" && cp -a "$copy" journal passphrase "$SZ_KEEP/$number"
+		mkdir -p "$SZ_KEEP/$seed-$number" && cp -a "$copy" journal passphrase found "$SZ_KEEP/$seed-$number"
 	fi
 	return $status
 }
@@ -103,19 +105,20 @@ declare -A complete # when the last run that ended by itself began, by copy
 
 # Copies and checks. A run that is killed must leave what the last whole one, or an older one, had.
 round() { # NAME COPY SECONDS COMMAND…
-	local name=$1 copy=$2 limit=$3 since until before=${complete[$2]:-}
+	local name=$1 copy=$2 limit=$3 since until slack=$SLACK began=$SECONDS before=${complete[$2]:-}
 	shift 3
 	since=$(position)
 	copier "$limit" "$@"
 	until=$(position)
+	echo "# $name: copied in $((SECONDS - began)) s, $(du -sm "$copy" | cut -f1) MiB"
+	[ $((SECONDS - began)) -lt $PATIENCE ] || slack=$((SLACK + SECONDS - began))
 	if [ -z "$limit" ]; then
 		complete[$copy]=$since
-		ok "$name" opens "$copy" --since "$since" --slack $SLACK --until "$until"
+		ok "$name" opens "$copy" --since "$since" --slack $slack --until "$until"
 	elif [ -n "$before" ]; then
 		ok "$name" opens "$copy" --since "$before" --slack $((2 * SLACK)) --until "$until"
 	fi
 	sed 's/^/# /' out
-	ok "the writer goes on" writer_is_well
 }
 
 rsync_round() { # LIMIT
@@ -153,16 +156,18 @@ any_round() {
 }
 
 SIZE=3G ok "create" create --kdf interactive store
+first=$("$check" --list store | sed -n '1s/[^ ]* \([0-9]*\)-.*/\1/p')
 ok "the writer begins" writer_start
 sleep 2
 round "rsync, the first time" rsync "" rsync -a --delete store/ rsync
 for ((i = 1; i <= rounds; i++)); do
 	sleep "$(seconds_below 3)"
 	any_round
+	ok "the writer goes on" writer_is_well
 	if chance 5; then ok "the writer is killed, and goes on" writer_again; fi
 done
 ok "the writer ends" writer_end
 round "rsync of the closed store" rsync "" rsync -a --delete store/ rsync
-ok "the store itself" "$check" --since "$(position)" --scrub store journal
+ok "the store itself" "$check" --since "$(position)" --scrub --verify store journal
 ok "the program says that all is well" run status --check rsync
 done_testing

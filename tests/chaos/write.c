@@ -23,6 +23,7 @@
 #define TRIM_CHANCE    12U
 #define COMPACT_CHANCE 10U
 #define SYNC_CHANCE    4U
+#define HISTORY_BYTES  (100ULL << 30)
 
 struct writer {
 	struct opened opened;
@@ -257,10 +258,13 @@ static void resume(struct writer *writer, struct hand *hands)
 static void begin(struct writer *writer, const char *store, struct hand *hands)
 {
 	const struct sz_store_open options = { .path = store };
+	const struct sz_keep_policy keep = { .budget_bytes = HISTORY_BYTES };
 	struct sz_error error = { 0 };
 
 	if (store_open(&options, &writer->opened.store, &error) != 0)
 		die("the store does not open: %s", error.text);
+	/* What copies need is kept by the ladder alone: so much is written that a budget would not last. */
+	must(sz_store_set_keep_policy(writer->opened.store, &keep, &error), error.text);
 	if (pool_open(&writer->opened, false, &error) != 0)
 		die("the pool does not open: %s", error.text);
 	if (journal_open(writer->journal_path, &writer->journal) == 0) {

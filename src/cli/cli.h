@@ -293,6 +293,8 @@ void serve_until_interrupted(int listener);
 void serve_end(int exit_code); /* tells who asked for the end */
 /* What 'szpool umount' ends, and the process with it; NULL: nothing. */
 void serve_mount(struct sz_mount *mount);
+/* What is under way in what is mounted gets the error, and so does all that comes: the process is about to end. */
+void serve_refuse(int code);
 /* For commands: where the pool is mounted, the kernel is told. */
 void name_changed(uint64_t parent, const char *name);
 void inode_changed(uint64_t inode);

@@ -36,7 +36,17 @@ static struct sz_mount *mounted;
 
 void serve_mount(struct sz_mount *mount)
 {
+	(void)pthread_mutex_lock(&lock);
 	mounted = mount;
+	(void)pthread_mutex_unlock(&lock);
+}
+
+void serve_refuse(int code)
+{
+	(void)pthread_mutex_lock(&lock); /* it stays open meanwhile */
+	if (mounted != NULL)
+		sz_mount_refuse(mounted, code);
+	(void)pthread_mutex_unlock(&lock);
 }
 
 void name_changed(uint64_t parent, const char *name)

@@ -170,6 +170,7 @@ static void pool_is_suspended(void *context, const struct sz_error *error)
 	const struct invocation *invocation = context;
 	bool is_full = error->code == -ENOSPC || disk_is_full(invocation);
 
+	serve_refuse(is_full ? -ENOSPC : -EIO);
 	(void)fprintf(console_err(), "\nszpool: %s: %s%s\n", invocation->operands[0],
 		      is_full && error->code != -ENOSPC ? "no space is left on the disk: " : "",
 		      error->text);

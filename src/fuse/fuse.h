@@ -41,6 +41,8 @@ int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_op
  */
 void sz_mount_entry_changed(struct sz_mount *mount, uint64_t parent, const char *name);
 void sz_mount_inode_changed(struct sz_mount *mount, uint64_t number);
+/* Answers all requests with the error, those too that are being served: they may be stuck for ever. */
+void sz_mount_refuse(struct sz_mount *mount, int code);
 const char *sz_mount_folder(const struct sz_mount *mount);
 /* Writes out what the kernel has, and unmounts. -EBUSY: something is in use there; it stays mounted. */
 int sz_mount_unmount(struct sz_mount *mount, struct sz_error *error) MUST_CHECK;

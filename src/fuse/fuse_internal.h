@@ -89,8 +89,6 @@ void answer_xattr(struct request *request, int result, const void *data, size_t 
 /* An entry for the kernel, held. */
 int entry_make(struct sz_fs *fs, uint64_t number, struct fuse_entry_param *entry_out) MUST_CHECK;
 uint64_t number_of(const struct sz_fs *fs, fuse_ino_t inode);
-void requests_refuse(struct sz_mount *mount, int code);
-void requests_admit(struct sz_mount *mount);
 
 /* The operations, by the names that libfuse has for them. */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

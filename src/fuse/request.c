@@ -63,7 +63,7 @@ static fuse_req_t request_end(struct request *request)
 	return req;
 }
 
-void requests_refuse(struct sz_mount *mount, int code)
+void sz_mount_refuse(struct sz_mount *mount, int code)
 {
 	struct request *request;
 
@@ -77,13 +77,6 @@ void requests_refuse(struct sz_mount *mount, int code)
 				     -code); /* into the kernel's memory: it waits for nothing */
 	}
 	(void)pthread_cond_broadcast(&mount->served_less);
-	(void)pthread_mutex_unlock(&mount->lock);
-}
-
-void requests_admit(struct sz_mount *mount)
-{
-	(void)pthread_mutex_lock(&mount->lock);
-	mount->refusal = 0;
 	(void)pthread_mutex_unlock(&mount->lock);
 }
 

@@ -63,8 +63,16 @@ static int files_verify(struct invocation *invocation, struct session *session, 
 	result = sz_store_verify(session->store, verify_progress, &progress, hurt_out,
 				 &invocation->error);
 	progress_clear(&progress);
-	return result == -EINTR ? interrupt_tell(&invocation->error, "nothing was changed")
-				: result;
+	if (result == 0)
+		return 0;
+	if (result == -EINTR)
+		return interrupt_tell(&invocation->error, "nothing was changed");
+	/* A disk that fails, say. What ZFS scrubs it heals all the same. */
+	warn("%s: not all files can be verified, so none is written anew: %s",
+	     invocation->operands[0], invocation->error.text);
+	invocation->error = (struct sz_error){ 0 };
+	*hurt_out = 0;
+	return 0;
 }
 
 /* A new, empty folder for each device that has none. */

@@ -241,10 +241,11 @@ int sz_key_copies(struct sz_store *store, const struct sz_id *id, uint32_t *whol
 	return copies_count(store, id, key_check, store, whole_out);
 }
 
-int sz_key_copies_clean(struct sz_store *store, const struct sz_id *id)
+int sz_key_copy_clean(struct sz_store *store, const struct sz_id *id, bool *removed_out)
 {
 	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
 
+	*removed_out = false;
 	for (const struct location *at = locations; at != NULL; at = at->next) {
 		CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;
 		uint64_t size;
@@ -262,8 +263,11 @@ int sz_key_copies_clean(struct sz_store *store, const struct sz_id *id)
 						   at->name);
 		else if (result == 0)
 			continue;
-		if (result == 0 || result == -ENOENT)
-			sz_catalog_drop(store, id, at->folder, at->part);
+		if (result != 0 && result != -ENOENT)
+			return result;
+		sz_catalog_drop(store, id, at->folder, at->part);
+		*removed_out = true;
+		break;
 	}
 	return 0;
 }

@@ -283,6 +283,7 @@ int sz_object_get(struct sz_store *store, const struct sz_device *device, const 
 	struct object *object = cache_hold(store, ref);
 	int result = 0;
 
+	*object_out = NULL;
 	if (object == NULL)
 		return -ENOMEM;
 	{

@@ -438,7 +438,8 @@ static bool is_worth_folding(const struct compaction *compaction, const struct r
 	struct row row;
 	uint64_t hidden;
 
-	if (!row_find(device, band, &row))
+	/* One of the epoch that is being sealed is no input: its file is only now on its way out of live/. */
+	if (!row_find(device, band, &row) || row.epoch == device->sealing->number)
 		return false;
 	hidden = covered(runs, sz_band_base(device, band), sz_band_length(device, band));
 	return compaction->all ? LIVE_SHARE * hidden >= row.live_sectors

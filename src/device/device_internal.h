@@ -192,8 +192,8 @@ int sz_blob_copies(struct sz_store *store, const struct sz_ref *ref,
 		   uint32_t *whole_out) MUST_CHECK;
 /* The same for the key object: how many are as it is in memory. */
 int sz_key_copies(struct sz_store *store, const struct sz_id *id, uint32_t *whole_out) MUST_CHECK;
-/* Removes those that are not. */
-int sz_key_copies_clean(struct sz_store *store, const struct sz_id *id) MUST_CHECK;
+/* Removes one that is not, if there is one. */
+int sz_key_copy_clean(struct sz_store *store, const struct sz_id *id, bool *removed_out) MUST_CHECK;
 /* The same by id alone (roots: nothing refers to the newest); digest_out: which it was. */
 int sz_blob_read_id(struct sz_store *store, const struct sz_id *id, struct sz_header *header_out,
 		    struct sz_bytes *payload_out, uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;

@@ -332,17 +332,28 @@ static int device_repair(struct repairing *repairing)
 	return result;
 }
 
-/* The files that are not as it is in memory go; then each folder gets it that has none. */
+/*
+ * Each folder that has none gets the key object, and each file that is not as it is in memory is replaced: one after
+ * the other, for one that is hurt may still open the store when no other does.
+ */
 static int keys_repair(struct sz_store *store)
 {
+	bool removed = true;
+	uint32_t whole = 1;
 	struct sz_id id;
 	int result = 0;
 
 	sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->key->version, sz_get_le64(store->key->digest),
 		   &id);
-	if (sz_id_set_has(&store->hurt, &id)) {
-		result = sz_key_copies_clean(store, &id);
+	if (!sz_id_set_has(&store->hurt, &id))
+		return 0;
+	for (uint32_t i = 0; result == 0 && removed; i++) {
 		sz_root_complete(store);
+		result = sz_key_copies(store, &id, &whole);
+		if (result == 0 && whole == 0 && i > 0)
+			return -EIO; /* it cannot be written: the others stay */
+		if (result == 0)
+			result = sz_key_copy_clean(store, &id, &removed);
 	}
 	return result;
 }

@@ -41,6 +41,7 @@ struct inode {
 	uint32_t
 		writeouts; /* blocks that the intent log writes just now (under fs.writeout_lock) */
 	/* Under fs.table_lock: */
+	bool is_going; /* its object is being freed: nobody gets it any more */
 	uint32_t references;
 	LIST_ENTRY(inode) in_bucket;
 	TAILQ_ENTRY(inode) in_idle; /* while references is 0 */

@@ -131,18 +131,16 @@ static struct inode *table_find(struct sz_fs *fs, uint64_t object)
 	return NULL;
 }
 
-/* Takes a reference to an inode that is open. NULL: it is not. Under table_lock. */
-static struct inode *table_get(struct sz_fs *fs, uint64_t object)
+/* -ENOENT: it is being freed. Under table_lock. */
+static int reference_take(struct sz_fs *fs, struct inode *inode)
 {
-	struct inode *inode = table_find(fs, object);
-
-	if (inode == NULL)
-		return NULL;
+	if (inode->is_going)
+		return -ENOENT;
 	if (inode->references++ == 0) {
 		TAILQ_REMOVE(&fs->idle, inode, in_idle);
 		fs->idle_count--;
 	}
-	return inode;
+	return 0;
 }
 
 int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
@@ -155,16 +153,18 @@ int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out)
 	if (object == 0)
 		return -ENOENT;
 	(void)pthread_mutex_lock(&fs->table_lock);
-	inode = table_get(fs, object);
+	inode = table_find(fs, object);
 	if (inode == NULL) {
 		/* Its block may have to be read: not under the lock. Held, it is in memory from then on. */
 		(void)pthread_mutex_unlock(&fs->table_lock);
 		if (dnode_hold(fs->os, object, inode_tag, &dnode) != 0)
 			dnode = NULL;
 		(void)pthread_mutex_lock(&fs->table_lock);
-		inode = table_get(fs, object);
+		inode = table_find(fs, object);
 	}
-	if (inode == NULL) {
+	if (inode != NULL) {
+		result = reference_take(fs, inode);
+	} else {
 		result = inode_open(fs, object, &inode);
 		if (result == 0) {
 			LIST_INSERT_HEAD(bucket_of(fs, object), inode, in_bucket);
@@ -185,8 +185,8 @@ static bool inode_retire(struct sz_fs *fs, struct inode *inode)
 	struct held *held = inode->unlinked ? held_find(&fs->held, inode->object) : NULL;
 
 	if (inode->unlinked && held == NULL) {
-		/* Nobody can find it any more: it has no name. */
-		table_remove(inode);
+		/* Who still has its number is not to find it, nor to open it a second time while it is freed. */
+		inode->is_going = true;
 		return true;
 	}
 	if (held != NULL) {
@@ -217,6 +217,9 @@ void inode_put(struct sz_fs *fs, struct inode *inode)
 	if (is_over) {
 		if (!fs->read_only)
 			unlinked_free(fs, inode);
+		(void)pthread_mutex_lock(&fs->table_lock);
+		table_remove(inode);
+		(void)pthread_mutex_unlock(&fs->table_lock);
 		inode_destroy(inode);
 	}
 }

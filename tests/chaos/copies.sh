@@ -150,7 +150,7 @@ any_round() {
 		;;
 	11) # its live files are those of the store, and grow with them: frozen, it is a torn copy
 		rm -rf linked plain
-		round "cp -al" plain "" sh -c 'cp -al store linked && cp -a linked plain'
+		round "cp -al" plain "" sh -c 'cp -al store linked; cp -a linked plain' # what vanishes meanwhile, vanishes
 		;;
 	esac
 }

@@ -101,7 +101,9 @@ rsync_way() {
 	echo "${ways[RANDOM % ${#ways[@]}]}"
 }
 
-declare -A complete # when the last run that ended by itself began, by copy
+# Of the last run that ended by itself, by copy: when it began, and how much older what it brought may be.
+declare -A complete
+declare -A complete_slack
 
 # Copies and checks. A run that is killed must leave what the last whole one, or an older one, had.
 round() { # NAME COPY SECONDS COMMAND…
@@ -114,9 +116,10 @@ round() { # NAME COPY SECONDS COMMAND…
 	[ $((SECONDS - began)) -lt $PATIENCE ] || slack=$((SLACK + SECONDS - began))
 	if [ -z "$limit" ]; then
 		complete[$copy]=$since
+		complete_slack[$copy]=$slack
 		ok "$name" opens "$copy" --since "$since" --slack $slack --until "$until"
 	elif [ -n "$before" ]; then
-		ok "$name" opens "$copy" --since "$before" --slack $((2 * SLACK)) --until "$until"
+		ok "$name" opens "$copy" --since "$before" --slack $((complete_slack[$copy] + SLACK)) --until "$until"
 	fi
 	sed 's/^/# /' out
 }

@@ -113,10 +113,11 @@ case_run() { # NAME
 
 # On three devices: it is not opened as if it were whole, but at an older generation that is all there, if there is one; of
 # what is asked for, what can be read is right, the rest is an error.
+# None: or the first one, in which there is no pool yet.
 is_older_or_refused() {
 	local status=0
 	timeout -k 10 600 "$check" copy journal || status=$?
-	[ $status = 0 ] || { [ $status = 2 ] && grep -q 'too much is missing of every generation' err; }
+	[ $status = 0 ] || { [ $status = 2 ] && grep -qE 'too much is missing of every generation|there is no pool' err; }
 }
 is_right_or_refused() {
 	local status=0

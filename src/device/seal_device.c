@@ -321,8 +321,8 @@ int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_a
 	if (result == 0)
 		result = compact(batch, device, compact_all, seal);
 	seal->is_changed = seal->delta != NULL || seal->row_count > 0 || seal->merged_count > 0 ||
-			   device->sealing->hot != NULL || has_new_rows ||
-			   device->index_is_due || sz_id_is_none(&device->manifest_ref.id);
+			   device->sealing->hot != NULL || has_new_rows || device->index_is_due ||
+			   sz_id_is_none(&device->manifest_ref.id);
 	if (result == 0 && seal->is_changed)
 		result = sz_manifest_write(batch, device, seal);
 	return result;

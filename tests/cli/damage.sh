@@ -14,7 +14,8 @@ heals() { # NAME
 	ok "$1: it is read" is_equal
 	ok "$1: scrub" run scrub store
 	then_ok "$1: nothing is lost" grep -q '^errors: No known data errors$' out
-	then_ok "$1: no more is to be done" grep -q '^action: None needed' out
+	# What is damaged where ZFS has nothing is no error of a device, and asks for nothing either.
+	then_ok "$1: no more is to be done" bash -c "! grep '^action: ' out | grep -v 'None needed'"
 	ok "$1: a second scrub" run scrub store
 	then_ok "$1: finds nothing to repair" grep -q 'scrub repaired 0B in .* with 0 errors' out
 	ok "$1: all is well" run status --check store

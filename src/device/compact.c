@@ -15,7 +15,10 @@
  * 2. What does not authenticate stays POISON in what is written. A band that is missing is not folded.
  * 3. A merged delta has the generation of its newest input: it stands where they stood. Of a band that has
  *    folded an input, nothing of that input is taken, or counted as live.
- * 4. All steps fold the same deltas, and these are merged at the end alone: else what is newest of them, folded
+ * 4. One that nobody asked for takes no more than half of what its disk has free beyond the reserve: the seal, and
+ *    other devices on that disk, may need the rest. A seal that recovers, or is taken up again, compacts only when
+ *    there are DELTAS_MAX deltas.
+ * 5. All steps fold the same deltas, and these are merged at the end alone: else what is newest of them, folded
  *    and dropped, would leave something older where a shard, and with it its folded_to, is lost.
  */
 #include "device/device_internal.h"
@@ -31,6 +34,7 @@
 #define DEAD_BANDS_MIN 2U  /* so much dead space is let be: 16 MiB, by default */
 #define STEP_SHARE     16U /* a step of a major compaction: this part of what a device stores … */
 #define STEP_PACE      4U  /* … or so many times what the seal writes, if that is more */
+#define ROOM_SHARE     4U  /* of the room on a disk: for bands, and for a merge */
 
 struct runs {
 	struct sz_run *at;
@@ -144,9 +148,10 @@ struct compaction {
 	struct device_seal *seal;
 	bool is_major;
 	bool all;
-	uint32_t first; /* inputs are the deltas from first … */
-	uint32_t end;   /* … to before end */
-	uint64_t left;  /* sectors of bands that may still be folded in this seal */
+	uint32_t first;      /* inputs are the deltas from first … */
+	uint32_t end;        /* … to before end */
+	uint64_t room_bytes; /* that the bands that are folded, and a merge, may take each */
+	uint64_t left;       /* sectors of bands that may still be folded in this seal */
 	struct builder builder;
 	uint8_t *buffer; /* IO_SECTORS */
 };
@@ -532,11 +537,22 @@ static int step_run(struct compaction *compaction, const struct runs *runs)
 	return 0;
 }
 
+/* Has the disk room for a merge of so many deltas? */
+static bool has_room(const struct compaction *compaction, uint32_t deltas)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < deltas; i++)
+		bytes += compaction->device->deltas[i]->stored_bytes;
+	return bytes <= compaction->room_bytes;
+}
+
 /* The newest deltas, up to end, become one. */
 static int merge_run(struct compaction *compaction, uint32_t end)
 {
 	CLEANUP(runs_free) struct runs runs = { 0 };
-	int result = runs_union(compaction->device, 0, end, &runs);
+	int result =
+		has_room(compaction, end) ? runs_union(compaction->device, 0, end, &runs) : -ENOSPC;
 
 	compaction->first = 0;
 	compaction->end = end;
@@ -576,6 +592,8 @@ static int step_try(struct compaction *compaction, uint32_t first, bool *is_left
 	*is_left_out = false;
 	if (result != 0 || fold_size(compaction, &runs) <= compaction->left)
 		return result;
+	if (compaction->room_bytes < compaction->device->store->band_sectors * SECTOR)
+		return -ENOSPC;
 	result = step_run(compaction, &runs);
 	/* If none could be folded, the merge has to do with them as they are. */
 	*is_left_out = compaction->seal->row_count > row_count;
@@ -589,7 +607,7 @@ static uint64_t step_size(const struct compaction *compaction, uint64_t stored)
 	uint64_t pace = written == NULL ? 0 : STEP_PACE * written->sector_count;
 
 	if (compaction->all)
-		return UINT64_MAX;
+		return UINT64_MAX / SECTOR;
 	return pace > stored / STEP_SHARE ? pace : stored / STEP_SHARE + 1;
 }
 
@@ -606,7 +624,10 @@ static int compaction_run(struct compaction *compaction)
 	int result = 0;
 
 	sz_dead_sectors(device, &stored, &dead);
+	compaction->room_bytes = compaction->all ? UINT64_MAX : sz_device_room(device) / ROOM_SHARE;
 	compaction->left = step_size(compaction, stored);
+	if (compaction->left > compaction->room_bytes / SECTOR)
+		compaction->left = compaction->room_bytes / SECTOR;
 	compaction->is_major = has_begun || is_full || (compaction->all && dead > 0) ||
 			       (dead > (uint64_t)DEAD_BANDS_MIN * device->store->band_sectors &&
 				dead * 10 > stored * 4);
@@ -621,14 +642,16 @@ static int compaction_run(struct compaction *compaction)
 	return result != 0 || is_left ? result : merge_run(compaction, device->delta_count);
 }
 
-int sz_compact(struct batch *batch, struct sz_device *device, bool all, struct device_seal *seal)
+int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode mode,
+	       struct device_seal *seal)
 {
 	struct compaction compaction = {
-		.device = device, .batch = batch, .seal = seal, .all = all
+		.device = device, .batch = batch, .seal = seal, .all = mode == COMPACT_ALL
 	};
 	int result;
 
-	if (device->delta_count == 0)
+	if (device->delta_count == 0 || mode == COMPACT_NOTHING ||
+	    (mode == COMPACT_LEAST && device->delta_count < DELTAS_MAX))
 		return 0;
 	compaction.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
 	if (compaction.buffer == NULL)

@@ -846,14 +846,24 @@ enum seal_mode {
 };
 int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *error) MUST_CHECK;
 
-/* compact.c: part of a seal. all: whatever is dead goes, not only when it is much. */
-int sz_compact(struct batch *batch, struct sz_device *device, bool all,
+/* space.c */
+/* What the disk of a device's folder has free beyond its reserve; where that cannot be told, enough. */
+uint64_t sz_device_room(const struct sz_device *device);
+
+/* compact.c: part of a seal */
+enum compact_mode {
+	COMPACT_NOTHING, /* there is no space for it */
+	COMPACT_LEAST,   /* only if there are too many deltas */
+	COMPACT_DUE,     /* what is due, where there is room for it */
+	COMPACT_ALL,     /* whatever is dead goes, not only much: somebody asks for it */
+};
+int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode mode,
 	       struct device_seal *seal) MUST_CHECK;
 /* Under seal_lock: sectors that a device's bands and deltas store, and how many of these nobody will read again. */
 void sz_dead_sectors(struct sz_device *device, uint64_t *stored_out, uint64_t *dead_out);
 
 /* seal_device.c: finishes, copies and writes what the sealing epoch of a device needs. */
-int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,
+int sz_device_seal(struct batch *batch, struct sz_device *device, enum compact_mode mode,
 		   struct device_seal *seal) MUST_CHECK;
 
 /* store.c */

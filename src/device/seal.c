@@ -190,7 +190,7 @@ static void live_remove(struct sz_store *store, struct epoch *epoch)
 			sz_object_remove(store, &epoch->sources[i]->id);
 }
 
-static int seal_build(struct sz_store *store, struct batch *batch, bool compact_all,
+static int seal_build(struct sz_store *store, struct batch *batch, enum compact_mode mode,
 		      struct device_seal *seals)
 {
 	int result = 0;
@@ -206,7 +206,7 @@ static int seal_build(struct sz_store *store, struct batch *batch, bool compact_
 			result = sz_epoch_commit(device, device->sealing);
 		}
 		if (result == 0)
-			result = sz_device_seal(batch, device, compact_all, &seals[i]);
+			result = sz_device_seal(batch, device, mode, &seals[i]);
 		if (result == 0)
 			result = deltas_grow(device);
 	}
@@ -232,12 +232,13 @@ static int devices_check(const struct sz_store *store, struct sz_error *error)
 	return 0;
 }
 
-static int seal_finish(struct sz_store *store, bool compact_all, struct sz_error *error)
+static int seal_try(struct sz_store *store, enum compact_mode mode, struct sz_error *error)
 {
 	struct batch batch = { .store = store };
 	struct device_seal seals[SZ_DEVICES_MAX] = { 0 };
 	struct epoch *ended[SZ_DEVICES_MAX] = { NULL };
-	int result = seal_build(store, &batch, compact_all, seals);
+	int result = seal_build(store, &batch, mode, seals);
+
 	if (result == 0)
 		result = devices_check(store, error);
 	if (result == 0)
@@ -267,6 +268,18 @@ static int seal_finish(struct sz_store *store, bool compact_all, struct sz_error
 	return result == 0 ? 0
 			   : sz_fail(error, result, "sealing generation %llu: %s",
 				     (unsigned long long)store->sealing_number, strerror(-result));
+}
+
+/* What a compaction that nobody asked for has taken of a full disk, the seal may need. */
+static int seal_finish(struct sz_store *store, enum compact_mode mode, struct sz_error *error)
+{
+	int result = seal_try(store, mode, error);
+
+	if ((result != -ENOSPC && result != -EDQUOT) || mode == COMPACT_ALL)
+		return result;
+	if (error != NULL)
+		*error = (struct sz_error){ 0 };
+	return seal_try(store, COMPACT_NOTHING, error);
 }
 
 /* The gate: no write is being logged on any device, and nobody looks into a map. */
@@ -340,7 +353,7 @@ int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *er
 	if (result == 0 && store->read_only)
 		return sz_fail(error, -EROFS, "the store is open for reading only");
 	if (result == 0 && store->is_sealing)
-		result = seal_finish(store, false, error);
+		result = seal_finish(store, COMPACT_LEAST, error);
 	if (result != 0 || ((mode == SEAL_CHANGES || mode == SEAL_LAST) && !is_dirty(store)))
 		return result;
 	do {
@@ -349,7 +362,7 @@ int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *er
 		if (result != 0)
 			return sz_fail(error, result, "beginning an epoch: %s", strerror(-result));
 	} while (!epoch_end(store, with_logs, needs_logs));
-	return seal_finish(store, mode == SEAL_COMPACT, error);
+	return seal_finish(store, mode == SEAL_COMPACT ? COMPACT_ALL : COMPACT_DUE, error);
 }
 
 int sz_store_seal(struct sz_store *store, struct sz_error *error)

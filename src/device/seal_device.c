@@ -113,13 +113,15 @@ static struct source *band_next_closed(struct sz_device *device, uint32_t *numbe
 	return NULL;
 }
 
+/* Where the shard is lost, of which nothing is written that would name a band, what is live goes to the delta. */
 static int bands_copy(struct batch *batch, struct sz_device *device, struct device_seal *seal)
 {
 	struct source *band;
 	int result = 0;
 
 	for (uint32_t i = 0; result == 0 && (band = band_next_closed(device, &i)) != NULL; i++)
-		if (band_live(device, band) * LIVE_SHARE >= sz_band_length(device, band->band))
+		if (!sz_shard_is_lost(device, band->band) &&
+		    band_live(device, band) * LIVE_SHARE >= sz_band_length(device, band->band))
 			result = band_copy(batch, device, band, seal);
 	return result;
 }
@@ -274,12 +276,12 @@ static uint64_t finished_sectors(struct sz_device *device)
  * A compaction that nobody asked for may fail, for lack of space or of an input that cannot be read now:
  * the seal matters more.
  */
-static int compact(struct batch *batch, struct sz_device *device, bool all,
+static int compact(struct batch *batch, struct sz_device *device, enum compact_mode mode,
 		   struct device_seal *seal)
 {
 	struct batch own = { .store = batch->store };
 	size_t row_count = seal->row_count;
-	int result = sz_compact(&own, device, all, seal);
+	int result = sz_compact(&own, device, mode, seal);
 
 	if (result == 0) {
 		for (size_t i = row_count; i < seal->row_count; i++)
@@ -295,10 +297,10 @@ static int compact(struct batch *batch, struct sz_device *device, bool all,
 	seal->merged_count = 0;
 	sz_delta_free(&seal->merged);
 	sz_batch_abandon(&own);
-	return all ? result : 0;
+	return mode == COMPACT_ALL ? result : 0;
 }
 
-int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_all,
+int sz_device_seal(struct batch *batch, struct sz_device *device, enum compact_mode mode,
 		   struct device_seal *seal)
 {
 	bool has_new_rows;
@@ -319,7 +321,7 @@ int sz_device_seal(struct batch *batch, struct sz_device *device, bool compact_a
 	if (result == 0)
 		result = hot_write(batch, device, seal);
 	if (result == 0)
-		result = compact(batch, device, compact_all, seal);
+		result = compact(batch, device, mode, seal);
 	seal->is_changed = seal->delta != NULL || seal->row_count > 0 || seal->merged_count > 0 ||
 			   device->sealing->hot != NULL || has_new_rows || device->index_is_due ||
 			   sz_id_is_none(&device->manifest_ref.id);

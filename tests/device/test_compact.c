@@ -400,6 +400,97 @@ static void test_a_compaction_that_fails(void **state)
 	harness_fini(&harness);
 }
 
+static uint64_t compacted_bytes(struct harness *harness)
+{
+	struct sz_store_info info;
+
+	sz_store_info(harness->store, &info);
+	return info.compacted_bytes;
+}
+
+/* Where there is space for a seal there is for one that could compact: it does not use up what it needs itself. */
+static void test_a_nearly_full_disk(void **state)
+{
+	bool was_enough = false;
+
+	(void)state;
+	for (uint64_t free_bytes = 0; free_bytes < 500000; free_bytes += 20000) {
+		struct harness harness;
+		int rc;
+
+		merge_prepare(&harness);
+		OK(harness_flush_all(&harness));
+		give(&harness, free_bytes);
+		rc = harness_seal(&harness);
+		assert_true(rc == 0 || (rc == -ENOSPC && !was_enough));
+		was_enough = rc == 0;
+		harness_check(&harness);
+		harness_abandon(&harness);
+		harness_fini(&harness);
+	}
+	assert_true(was_enough);
+}
+
+/* What a compaction has met, or left, of a full disk does not fail the seal: it goes without. */
+static void test_no_space_for_a_compaction(void **state)
+{
+	struct harness harness;
+	bool is_through = false;
+
+	(void)state;
+	merge_prepare(&harness);
+	for (uint64_t at = 1; !is_through; at++) {
+		int rc;
+
+		OK(harness_write(&harness, 1, 256 + at, 4));
+		OK(harness_flush_all(&harness));
+		harness.plan = (struct sz_fault_plan){ .mask = SZ_OP_WRITE | SZ_OP_CREATE,
+						       .fail_at = at,
+						       .error = -ENOSPC };
+		rc = harness_seal(&harness);
+		is_through = harness.plan.count < at;
+		harness.plan = (struct sz_fault_plan){ 0 };
+		if (rc != 0) {
+			assert_int_equal(rc, -ENOSPC);
+			assert_non_null(strstr(harness.error.text, "beginning an epoch"));
+		}
+	}
+	harness_check(&harness);
+	reopen(&harness);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* A seal that is made up for, and one that recovers, do no more than they have to. */
+static void test_no_compaction_that_can_wait(void **state)
+{
+	struct harness harness;
+	uint64_t before;
+
+	(void)state;
+	merge_prepare(&harness);
+	harness.plan = (struct sz_fault_plan){
+		.mask = SZ_OP_RENAME, .fail_at = 1, .fail_from = true, .error = -ENOSPC
+	};
+	assert_int_equal(harness_seal(&harness), -ENOSPC);
+	harness.plan = (struct sz_fault_plan){ 0 };
+	before = compacted_bytes(&harness);
+	OK(harness_seal(&harness));
+	assert_int_equal(compacted_bytes(&harness), before);
+	OK(harness_write(&harness, 1, 500, 4));
+	OK(harness_flush_all(&harness));
+	harness_abandon(&harness);
+	harness_open_clean(&harness);
+	assert_int_equal(compacted_bytes(&harness), 0);
+	OK(harness_write(&harness, 1, 510, 4));
+	OK(harness_seal(&harness));
+	assert_true(compacted_bytes(&harness) > 0);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -412,6 +503,9 @@ int main(void)
 		cmocka_unit_test(test_a_major_compaction_goes_in_steps),
 		cmocka_unit_test(test_dead_space_is_bounded),
 		cmocka_unit_test(test_a_compaction_that_fails),
+		cmocka_unit_test(test_a_nearly_full_disk),
+		cmocka_unit_test(test_no_space_for_a_compaction),
+		cmocka_unit_test(test_no_compaction_that_can_wait),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

@@ -379,7 +379,7 @@ static int bands_adopt(const struct replay *replay, struct sz_device *device, st
 		band->state = BAND_BROKEN; /* copied by the seal, unless all holds */
 		/* Of entries that are cut away, some may have been older than the band's end. */
 		if (band->file == NULL || band->folder == NO_DEVICE ||
-		    log->kept.sequence > replay->cut)
+		    log->kept.sequence > replay->cut || sz_shard_is_lost(device, band->band))
 			continue;
 		row.ref.id = band->id;
 		memcpy(row.ref.digest, band->digest, sizeof(row.ref.digest));

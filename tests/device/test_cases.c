@@ -386,6 +386,48 @@ static void test_clones(void **state)
 	run_twins("--reflink=never", true);
 }
 
+/* A band that was finished before a crash is recovered, also where its shard is lost meanwhile. */
+static void a_band_in_a_lost_shard(unsigned int written)
+{
+	struct harness harness;
+	struct objects objects;
+
+	harness_init(&harness, &shape, 1);
+	harness_open_clean(&harness);
+	OK(harness_write(&harness, 1, 256, 256));
+	OK(harness_seal(&harness));
+	OK(harness_write(&harness, 1, 300,
+			 4)); /* the manifest is of another generation than the shard */
+	OK(harness_seal(&harness));
+	for (unsigned int i = 0; i < written; i += 128)
+		OK(harness_write(&harness, 1, 768 + i, 128));
+	OK(harness_flush_all(&harness));
+	harness_abandon(&harness);
+	objects_list(&harness, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		if (objects.list[i].kind == SZ_KIND_INDEX && objects.list[i].device == 1 &&
+		    objects.list[i].generation == 2)
+			object_remove(&harness, &objects.list[i]);
+	objects_free(&objects);
+	for (unsigned int opening = 0; opening < 2; opening++) {
+		harness_open(&harness);
+		assert_true(harness_damage(&harness, false) > 0);
+		OK(harness_observe(&harness, 1));
+		for (uint32_t i = 768; i < 768 + written; i++)
+			if (harness.observed[1][i] == MODEL_DAMAGED)
+				fail_msg("sector %u is lost", i);
+		OK(harness_close(&harness));
+	}
+	harness_fini(&harness);
+}
+
+static void test_bands_in_a_lost_shard(void **state)
+{
+	(void)state;
+	a_band_in_a_lost_shard(256);
+	a_band_in_a_lost_shard(128);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -397,6 +439,7 @@ int main(void)
 		cmocka_unit_test(test_no_space_at_every_operation),
 		cmocka_unit_test(test_hard_links),
 		cmocka_unit_test(test_clones),
+		cmocka_unit_test(test_bands_in_a_lost_shard),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

@@ -54,15 +54,20 @@ static int scan_wait(struct invocation *invocation, struct session *session)
 	return result;
 }
 
-static int files_verify(struct invocation *invocation, struct session *session, uint64_t *hurt_out)
+/* *found_out: NULL if too much cannot be read. */
+static int files_verify(struct invocation *invocation, struct session *session,
+			struct sz_verification **found_out)
 {
 	struct progress progress;
 	int result;
 
 	progress_start(&progress, invocation, "verify");
-	result = sz_store_verify(session->store, verify_progress, &progress, hurt_out,
+	result = sz_store_verify(session->store, verify_progress, &progress, found_out,
 				 &invocation->error);
 	progress_clear(&progress);
+	if (result == 0 && sz_verification_unread(*found_out) > 0)
+		warn("%s: files that cannot be read now, and were not verified: %" PRIu64,
+		     invocation->operands[0], sz_verification_unread(*found_out));
 	if (result == 0)
 		return 0;
 	if (result == -EINTR)
@@ -71,7 +76,6 @@ static int files_verify(struct invocation *invocation, struct session *session, 
 	warn("%s: not all files can be verified, so none is written anew: %s",
 	     invocation->operands[0], invocation->error.text);
 	invocation->error = (struct sz_error){ 0 };
-	*hurt_out = 0;
 	return 0;
 }
 
@@ -108,10 +112,12 @@ static int scrub_run(struct invocation *invocation, struct session *session, boo
 }
 
 /* What ZFS needs it has written again, if its scrub came after the verification and ended well. */
-static int repair(struct invocation *invocation, struct session *session, uint64_t hurt,
-		  bool is_scrubbed, bool *is_repaired_out)
+static int repair(struct invocation *invocation, struct session *session,
+		  const struct sz_verification *found, bool is_scrubbed, bool *is_repaired_out)
 {
 	struct sz_scan_status scan;
+	uint64_t hurt = found == NULL ? 0 : sz_verification_hurt(found);
+	uint64_t left = 0;
 	int result;
 
 	*is_repaired_out = false;
@@ -120,19 +126,29 @@ static int repair(struct invocation *invocation, struct session *session, uint64
 	sz_pool_scan_status(session->pool, &scan);
 	is_scrubbed = is_scrubbed && scan.kind == SZ_SCAN_SCRUB && scan.state == SZ_SCAN_FINISHED &&
 		      scan.errors == 0;
-	result = sz_store_repair(session->store, is_scrubbed, &invocation->error);
-	*is_repaired_out = result == 0 && is_scrubbed;
+	result = sz_store_repair(session->store, found, is_scrubbed, &left, &invocation->error);
+	*is_repaired_out =
+		result == 0 && is_scrubbed && left == 0 && sz_verification_unread(found) == 0;
+	if (left > 0)
+		warn("%s: files that were damaged further while they were checked: %" PRIu64
+		     "; scrub again",
+		     invocation->operands[0], left);
 	if (result == 0 && !option_is_given(invocation, OPTION_JSON))
 		(void)fprintf(console_out(), "damaged objects written anew: %" PRIu64 "\n", hurt);
 	return result;
 }
 
+static void found_free(struct sz_verification **found)
+{
+	sz_verification_free(*found);
+}
+
 static int scrub(struct invocation *invocation, struct session *session)
 {
+	CLEANUP(found_free) struct sz_verification *found = NULL;
 	struct sz_error *error = &invocation->error;
 	struct sz_scan_status scan;
 	char resilvered[SIZE_TEXT_BYTES];
-	uint64_t hurt = 0;
 	uint32_t rebuilt = 0;
 	bool is_scrubbed;
 	bool is_repaired;
@@ -147,11 +163,11 @@ static int scrub(struct invocation *invocation, struct session *session)
 	sz_pool_scan_status(session->pool, &scan);
 	size_text(scan.repaired_bytes, resilvered);
 	if (result == 0)
-		result = files_verify(invocation, session, &hurt);
+		result = files_verify(invocation, session, &found);
 	if (result == 0)
 		result = scrub_run(invocation, session, &is_scrubbed);
 	if (result == 0)
-		result = repair(invocation, session, hurt, is_scrubbed, &is_repaired);
+		result = repair(invocation, session, found, is_scrubbed, &is_repaired);
 	if (result != 0)
 		return result;
 	if (rebuilt > 0 && !option_is_given(invocation, OPTION_JSON))

@@ -428,7 +428,7 @@ int sz_collect(struct sz_store *store, enum collect_mode mode)
 	CLEANUP(sz_retention_free) struct retention retention = { 0 };
 	int result;
 
-	if (!store->is_root_everywhere)
+	if (!store->is_root_everywhere || store->lacks_key)
 		sz_root_complete(store);
 	if (mode == COLLECT_SEALED && (!store->is_root_everywhere || !is_worth_it(store)))
 		return 0;

@@ -286,17 +286,24 @@ void sz_store_damage_forget(struct sz_store *);
 
 /*
  * Reads and authenticates everything that the newest generation is made of, also what nobody reads: superseded sectors,
- * second copies. What is hurt is noted as damage; *hurt_out: so many objects. False from progress ends it: -EINTR.
- * Other errors: something cannot be read now, and it is not known whether it is there.
+ * second copies. What is hurt, or cannot be read now, is noted as damage. False from progress ends it: -EINTR. Other
+ * errors: too much cannot be read now. *verification_out: what was found, the caller's; NULL after an error.
  */
+struct sz_verification;
 typedef bool sz_verify_fn(void *context, uint64_t done_bytes, uint64_t total_bytes);
-int sz_store_verify(struct sz_store *, sz_verify_fn *progress, void *context, uint64_t *hurt_out,
-		    struct sz_error *error) MUST_CHECK;
+int sz_store_verify(struct sz_store *, sz_verify_fn *progress, void *context,
+		    struct sz_verification **verification_out, struct sz_error *error) MUST_CHECK;
+uint64_t sz_verification_hurt(const struct sz_verification *);   /* objects */
+uint64_t sz_verification_unread(const struct sz_verification *); /* … that cannot be read now */
+void sz_verification_free(struct sz_verification *);             /* NULL is allowed */
 /*
- * Writes anew what the last verification found hurt, and seals. What cannot be read of it stays known as lost; with gives_up
- * it reads as zeros from now on: for a layer above that has written again, since the verification, all that it needs.
+ * Writes anew what the verification found hurt, and seals. What cannot be read of it stays known as lost; with gives_up
+ * what could not be read by the verification either is zeros from now on: for a layer above that has written again, since
+ * then, all that it needs. *left_out: so many objects have something lost that came after the verification.
+ * An error: what could be written anew was, but for -ENOSPC.
  */
-int sz_store_repair(struct sz_store *, bool gives_up, struct sz_error *error) MUST_CHECK;
+int sz_store_repair(struct sz_store *, const struct sz_verification *, bool gives_up,
+		    uint64_t *left_out, struct sz_error *error) MUST_CHECK;
 
 struct sz_device *sz_store_device(struct sz_store *, uint32_t index); /* owned by the store */
 uint32_t sz_store_device_count(const struct sz_store *);

@@ -475,10 +475,9 @@ struct sz_store {
 	struct choice choice;
 	uint32_t root_copies;    /* that the last seal wrote */
 	bool is_root_everywhere; /* all folders that are here have it */
+	bool lacks_key; /* a folder that is here has no key object: it could not be written */
 	struct sz_keep_policy keep;
 	struct collector collector;
-	struct id_set hurt;      /* objects, as the last verification found them; see repair.c */
-	uint64_t verified_epoch; /* the live epoch when it began */
 
 	bool recovered;
 	char recovery_text[200];
@@ -836,6 +835,26 @@ int sz_replay(struct sz_store *store, bool *found_out, struct sz_error *error) M
  */
 int sz_replay_base(struct sz_store *store, uint64_t generation,
 		   uint8_t digest_out[SZ_DIGEST_BYTES]) MUST_CHECK;
+
+/* lost.c: sectors that a verification could not read, as runs of its own; freed as bytes are. */
+/* Ascending, for one object after the other. */
+int sz_lost_add(struct sz_bytes *runs, const struct sz_id *id, uint64_t sector,
+		uint64_t count) MUST_CHECK;
+int sz_lost_sort(struct sz_bytes *runs) MUST_CHECK; /* once all are there */
+/* Was it lost, in the object? *count is narrowed to what is alike. */
+bool sz_lost_has(const struct sz_bytes *runs, const struct sz_id *id, uint64_t sector,
+		 uint64_t *count);
+/* What stands for all objects of a device. */
+void sz_lost_device(uint32_t device, struct sz_id *id_out);
+
+/* verify.c: repair.c goes by it. */
+#define UNREAD_MAX 64U /* objects that cannot be read now: if there are more, a disk fails */
+struct sz_verification {
+	uint64_t epoch; /* the live one when it began: what is of it, or later, was made since */
+	struct id_set hurt;   /* objects */
+	struct sz_bytes lost; /* in them; see lost.c */
+	uint64_t unread;      /* objects of which it is not known */
+};
 
 /* seal.c */
 enum seal_mode {

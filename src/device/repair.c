@@ -4,12 +4,15 @@
  * that still do.
  *
  * What cannot be read stays POISON, unless the layer above has seen to it that it needs nothing of it (a scrub that
- * came after the verification, and ended without an error): then it becomes zeros.
+ * came after the verification, and ended without an error): then it becomes zeros. Only what the verification could not
+ * read either: what was hurt since the scrub may have read whole.
  *
  * 1. A new object is durable before the map names it, and the map names it before a root does. It stands where the
  *    old one stood: a band's folded_to and a delta's generation stay what they are.
  * 2. What a sector of a delta hides stays hidden: what is given up in it becomes a tombstone.
- * 3. Cut at any moment, the old objects are there, and what was written for a repair that did not end is collected.
+ * 3. In an object that a seal has made since is given up what was lost in any object of its device. (It may have
+ *    been carried there.)
+ * 4. Cut at any moment, the old objects are there, and what was written for a repair that did not end is collected.
  */
 #include "device/device_internal.h"
 
@@ -17,16 +20,23 @@
 
 struct repairing {
 	struct sz_store *store;
+	const struct sz_verification *found;
 	struct sz_device *device;
-	bool gives_up; /* nobody needs what cannot be read */
-	bool is_delta; /* that is being written */
+	bool gives_up; /* nobody needs what the verification could not read */
+	/* of the object that is being written */
+	struct sz_id from; /* what its sectors are known as lost under */
+	bool is_delta;
+	bool is_left;    /* something is lost that is not given up */
+	uint64_t left;   /* objects of which that is so */
+	uint32_t unread; /* objects that could not be written anew … */
+	int failure;     /* … and why */
 	struct builder builder;
 	uint8_t *buffer; /* IO_SECTORS */
 };
 
 static bool is_hurt(const struct repairing *repairing, const struct sz_id *id)
 {
-	return sz_id_set_has(&repairing->store->hurt, id);
+	return sz_id_set_has(&repairing->found->hurt, id);
 }
 
 /* Was it made since the verification began? A seal may have carried damage into it. */
@@ -37,7 +47,7 @@ static bool is_new(const struct repairing *repairing, const struct sz_id *id)
 	uint64_t generation;
 
 	return sz_id_parse(id, &kind, &device, &generation) == 0 &&
-	       generation >= repairing->store->verified_epoch;
+	       generation >= repairing->found->epoch;
 }
 
 /* Does a new object have POISON in some sectors? */
@@ -67,10 +77,42 @@ static int poison_find(const struct repairing *repairing, const struct sz_ref *r
 /* Sectors that cannot be read. */
 static int lost_add(struct repairing *repairing, uint64_t sector, uint64_t count)
 {
-	if (!repairing->gives_up)
-		return sz_builder_add_run(&repairing->builder, sector, count, SZ_SECTOR_POISON);
-	if (repairing->is_delta)
-		return sz_builder_add_run(&repairing->builder, sector, count, SZ_SECTOR_TOMBSTONE);
+	struct builder *builder = &repairing->builder;
+	int result = 0;
+
+	while (count > 0 && result == 0) {
+		uint64_t some = count;
+
+		if (!repairing->gives_up ||
+		    !sz_lost_has(&repairing->found->lost, &repairing->from, sector, &some)) {
+			result = sz_builder_add_run(builder, sector, some, SZ_SECTOR_POISON);
+			repairing->is_left = repairing->gives_up;
+		} else if (repairing->is_delta) {
+			result = sz_builder_add_run(builder, sector, some, SZ_SECTOR_TOMBSTONE);
+		}
+		sector += some;
+		count -= some;
+	}
+	return result;
+}
+
+static void object_begin(struct repairing *repairing, const struct sz_id *id, bool is_delta)
+{
+	repairing->is_delta = is_delta;
+	repairing->is_left = false;
+	repairing->from = *id;
+	if (!is_hurt(repairing, id))
+		sz_lost_device(repairing->device->index, &repairing->from);
+}
+
+/* An object that could not be read, or written, is left as it is: others can be. */
+static int object_ended(struct repairing *repairing, int result)
+{
+	repairing->left += result != 0 || repairing->is_left ? 1 : 0;
+	if (result == 0 || result == -ENOMEM || result == -ENOSPC || result == -EDQUOT ||
+	    ++repairing->unread > UNREAD_MAX)
+		return result;
+	repairing->failure = result;
 	return 0;
 }
 
@@ -165,7 +207,6 @@ static int band_write(struct repairing *repairing, struct batch *batch, uint32_t
 
 	if (result != 0)
 		return result;
-	repairing->is_delta = false;
 	result = sz_builder_init(builder, batch, repairing->device, SZ_KIND_BAND,
 				 repairing->store->epoch, band);
 	builder->header.folded_to = from->folded_to;
@@ -186,7 +227,10 @@ static int band_repair(struct repairing *repairing, uint32_t band, const struct 
 	struct sz_device *device = repairing->device;
 	struct batch batch = { .store = repairing->store };
 	struct row row;
-	int result = band_write(repairing, &batch, band, from, &row);
+	int result;
+
+	object_begin(repairing, &from->ref.id, false);
+	result = band_write(repairing, &batch, band, from, &row);
 
 	if (result == 0)
 		result = sz_batch_commit(&batch);
@@ -224,6 +268,8 @@ static int bands_repair(struct repairing *repairing)
 					     sz_band_length(device, i), &is_due);
 		if (result == 0 && is_due)
 			result = band_repair(repairing, i, &row);
+		if (result != 0 || is_due)
+			result = object_ended(repairing, result);
 	}
 	return result;
 }
@@ -237,7 +283,6 @@ static int delta_write(struct repairing *repairing, struct batch *batch,
 
 	if (result != 0)
 		return result;
-	repairing->is_delta = true;
 	result = sz_builder_init(builder, batch, repairing->device, SZ_KIND_DELTA,
 				 repairing->store->epoch, 0);
 	for (uint32_t i = 0; i < from->run_count && result == 0; i++)
@@ -256,8 +301,10 @@ static int delta_repair(struct repairing *repairing, uint32_t number)
 	/* Deltas change under seal_lock alone. */
 	const struct sz_manifest_delta *from = device->deltas[number];
 	CLEANUP(sz_delta_free) struct sz_manifest_delta *delta = calloc(1, sizeof(*delta));
-	int result = delta == NULL ? -ENOMEM : delta_write(repairing, &batch, from, delta);
+	int result;
 
+	object_begin(repairing, &from->delta.id, true);
+	result = delta == NULL ? -ENOMEM : delta_write(repairing, &batch, from, delta);
 	if (result == 0)
 		result = sz_list_write(&batch, device, repairing->store->epoch, delta);
 	if (result == 0)
@@ -290,6 +337,8 @@ static int deltas_repair(struct repairing *repairing)
 					     delta->runs[j].count, &is_due);
 		if (result == 0 && is_due)
 			result = delta_repair(repairing, i);
+		if (result != 0 || is_due)
+			result = object_ended(repairing, result);
 	}
 	return result;
 }
@@ -336,7 +385,7 @@ static int device_repair(struct repairing *repairing)
  * Each folder that has none gets the key object, and each file that is not as it is in memory is replaced: one after
  * the other, for one that is hurt may still open the store when no other does.
  */
-static int keys_repair(struct sz_store *store)
+static int keys_repair(struct sz_store *store, const struct sz_verification *found)
 {
 	bool removed = true;
 	uint32_t whole = 1;
@@ -345,7 +394,7 @@ static int keys_repair(struct sz_store *store)
 
 	sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->key->version, sz_get_le64(store->key->digest),
 		   &id);
-	if (!sz_id_set_has(&store->hurt, &id))
+	if (!sz_id_set_has(&found->hurt, &id))
 		return 0;
 	for (uint32_t i = 0; result == 0 && removed; i++) {
 		sz_root_complete(store);
@@ -358,47 +407,59 @@ static int keys_repair(struct sz_store *store)
 	return result;
 }
 
-static int devices_repair(struct sz_store *store, bool gives_up)
+static int devices_repair(struct repairing *repairing)
 {
+	struct sz_store *store = repairing->store;
 	MUTEX_SCOPE(&store->seal_lock);
-	struct repairing repairing = { .store = store, .gives_up = gives_up };
-	int result;
+	int result = 0;
 
 	if (store->is_sealing) /* a seal that failed: it knows the old objects */
 		return -EAGAIN;
-	repairing.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	result = repairing.buffer == NULL ? -ENOMEM : 0;
 	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
-		repairing.device = &store->devices[i];
-		if (sz_device_check(repairing.device) == 0)
-			result = device_repair(&repairing);
+		repairing->device = &store->devices[i];
+		if (sz_device_check(repairing->device) == 0)
+			result = device_repair(repairing);
 	}
-	if (repairing.buffer != NULL)
-		sz_wipe(repairing.buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	free(repairing.buffer);
-	return result != 0 ? result : keys_repair(store);
+	if (result == 0)
+		result = keys_repair(store, repairing->found);
+	if (result != 0 || repairing->failure != 0)
+		store->collector.has_looked = false; /* what was written in vain lies about */
+	return result;
 }
 
-int sz_store_repair(struct sz_store *store, bool gives_up, struct sz_error *error)
+static void repairing_fini(struct repairing *repairing)
 {
+	if (repairing->buffer != NULL)
+		sz_wipe(repairing->buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
+	free(repairing->buffer);
+}
+
+int sz_store_repair(struct sz_store *store, const struct sz_verification *verification,
+		    bool gives_up, uint64_t *left_out, struct sz_error *error)
+{
+	CLEANUP(repairing_fini)
+	struct repairing repairing = { .store = store,
+				       .found = verification,
+				       .gives_up = gives_up };
 	int result;
 
 	if (!writes_folders(store))
 		return sz_fail(error, -EROFS, "the store is open for reading only");
-	result = devices_repair(store, gives_up);
+	repairing.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
+	result = repairing.buffer == NULL ? -ENOMEM : devices_repair(&repairing);
 	if (result == -EAGAIN) {
 		result = sz_seal_run(store, SEAL_CHANGES, error);
 		if (result != 0)
 			return result;
-		result = devices_repair(store, gives_up);
+		result = devices_repair(&repairing);
 	}
+	*left_out = repairing.left;
 	if (result != 0)
 		return sz_fail(error, result, "repairing: %s", strerror(-result));
 	result = sz_seal_run(store, SEAL_ALWAYS, error);
-	if (result == 0) {
-		MUTEX_SCOPE(&store->seal_lock);
-
-		sz_id_set_free(&store->hurt);
-	}
+	if (result == 0 && repairing.failure != 0)
+		return sz_fail(error, repairing.failure,
+			       "repairing: of %u objects that stay as they are: %s",
+			       repairing.unread, strerror(-repairing.failure));
 	return result;
 }

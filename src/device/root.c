@@ -252,6 +252,7 @@ void sz_root_complete(struct sz_store *store)
 	    sz_read_retried(file, bytes, sizeof(bytes), 0, &length) != 0)
 		return;
 	store->is_root_everywhere = true;
+	store->lacks_key = false;
 	for (uint32_t i = 0; i < store->device_count; i++) {
 		const struct sz_device *device = &store->devices[i];
 		struct sz_id key_id;
@@ -266,9 +267,10 @@ void sz_root_complete(struct sz_store *store)
 			continue;
 		sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->key->version,
 			   sz_get_le64(store->key->digest), &key_id);
-		if (!folder_has(store, device->folder, &key_id))
-			(void)!copy_write(store, device->folder, &key_id, store->key->page,
-					  SZ_KEY_OBJECT_BYTES);
+		if (!folder_has(store, device->folder, &key_id) &&
+		    copy_write(store, device->folder, &key_id, store->key->page,
+			       SZ_KEY_OBJECT_BYTES) != 0)
+			store->lacks_key = true;
 	}
 }
 

@@ -111,7 +111,6 @@ void sz_store_free(struct sz_store *store)
 	for (uint32_t i = 0; i < store->folder_count; i++)
 		sz_backend_close(store->folders[i].backend);
 	sz_lock_release(store);
-	sz_id_set_free(&store->hurt);
 	sz_root_free(&store->root);
 	sz_history_free(&store->history);
 	sz_refs_fini(&store->collector.refs);

@@ -1,7 +1,8 @@
 /*
  * verify: everything that the newest generation is made of is read and authenticated, whoever needs it or not: objects
  * whose sectors are superseded, or of no use to the layer above, index pages of which another copy is whole.
- * What is hurt is noted as damage, and remembered until repair.c writes it anew.
+ * What is hurt is noted as damage, and told to repair.c, with what is lost in it. What cannot be read now (a disk's error)
+ * is named, too, and left to the next verification.
  *
  * Index pages, hot images, roots and key objects are looked at under seal_lock: they are small. Bands and deltas are
  * read a piece at a time, as a reader does, who is in the way of nobody; a piece that a seal has replaced meanwhile is left out.
@@ -28,14 +29,14 @@ struct verifying {
 	struct sz_bytes list; /* of struct stored */
 	uint64_t done_bytes;
 	uint64_t total_bytes;
-	struct id_set hurt;
+	struct sz_verification *found;
 	uint8_t *buffer; /* IO_SECTORS */
 };
 
 static void verifying_fini(struct verifying *verifying)
 {
 	sz_bytes_free(&verifying->list);
-	sz_id_set_free(&verifying->hurt);
+	sz_verification_free(verifying->found);
 	if (verifying->buffer != NULL)
 		sz_wipe(verifying->buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
 	free(verifying->buffer);
@@ -43,7 +44,9 @@ static void verifying_fini(struct verifying *verifying)
 
 static int hurt_add(struct verifying *verifying, const struct sz_id *id)
 {
-	return sz_id_set_has(&verifying->hurt, id) ? 0 : sz_id_set_add(&verifying->hurt, id);
+	struct id_set *hurt = &verifying->found->hurt;
+
+	return sz_id_set_has(hurt, id) ? 0 : sz_id_set_add(hurt, id);
 }
 
 static int hurt_note(struct verifying *verifying, uint32_t device, const struct sz_id *id,
@@ -51,6 +54,16 @@ static int hurt_note(struct verifying *verifying, uint32_t device, const struct 
 {
 	sz_damage_note(verifying->store, device, id, sectors, text);
 	return hurt_add(verifying, id);
+}
+
+/* An object that could not be read: the rest may be. */
+static int unread_note(struct verifying *verifying, uint32_t device, const struct sz_id *id,
+		       int error)
+{
+	if (error == -ENOMEM || ++verifying->found->unread > UNREAD_MAX)
+		return error;
+	sz_damage_note(verifying->store, device, id, 0, "cannot be read now");
+	return 0;
 }
 
 /* Small objects, by the number of their copies. */
@@ -75,7 +88,9 @@ static int blob_verify(struct verifying *verifying, uint32_t device, const struc
 	if (sz_id_is_none(&ref->id))
 		return 0;
 	result = sz_blob_copies(verifying->store, ref, &whole);
-	if (result == 0 && whole < copies_due(verifying->store, device, copies))
+	if (result != 0)
+		return unread_note(verifying, device, &ref->id, result);
+	if (whole < copies_due(verifying->store, device, copies))
 		result = hurt_note(verifying, device, &ref->id, 0, copies_text);
 	return result;
 }
@@ -110,7 +125,9 @@ static int keys_verify(struct verifying *verifying)
 	sz_id_make(SZ_KIND_KEY, SZ_STORE_WIDE, store->key->version, sz_get_le64(store->key->digest),
 		   &id);
 	result = sz_key_copies(store, &id, &whole);
-	if (result == 0 && whole < copies_due(store, 0, store->device_count))
+	if (result != 0)
+		return unread_note(verifying, NO_DEVICE, &id, result);
+	if (whole < copies_due(store, 0, store->device_count))
 		result = hurt_note(verifying, NO_DEVICE, &id, 0, copies_text);
 	return result;
 }
@@ -150,7 +167,7 @@ static int index_verify_all(struct verifying *verifying)
 	struct sz_ref root = { .id = store->root_id };
 	int result;
 
-	store->verified_epoch = store->epoch;
+	verifying->found->epoch = store->epoch;
 	memcpy(root.digest, store->root_digest, sizeof(root.digest));
 	(void)sz_catalog_identify(store, UINT64_MAX);
 	result = blob_verify(verifying, 0, &root, store->device_count);
@@ -200,6 +217,27 @@ static uint64_t run_next(struct sz_device *device, const struct stored *stored, 
 	return 0;
 }
 
+static int lost_add(struct verifying *verifying, const struct stored *stored, uint64_t sector,
+		    uint64_t count)
+{
+	return sz_lost_add(&verifying->found->lost, &stored->ref.id, sector, count);
+}
+
+/* An object of which nothing can be read. */
+static int whole_lose(struct verifying *verifying, const struct stored *stored)
+{
+	struct sz_device *device = &verifying->store->devices[stored->device];
+	uint64_t at = 0;
+	uint64_t some;
+	int result = hurt_add(verifying, &stored->ref.id);
+
+	while (result == 0 && (some = run_next(device, stored, &at)) > 0) {
+		result = lost_add(verifying, stored, at, some);
+		at += some;
+	}
+	return result;
+}
+
 static int run_verify(struct verifying *verifying, const struct stored *stored,
 		      struct object *object, uint64_t sector, uint32_t count, uint32_t *done_out)
 {
@@ -212,20 +250,29 @@ static int run_verify(struct verifying *verifying, const struct stored *stored,
 	*done_out = run.count;
 	if (result != 0)
 		return result;
-	if (run.state == SZ_SECTOR_POISON)
+	/* What a delta lists and has no entry for is lost, too. */
+	if (run.state == SZ_SECTOR_POISON ||
+	    (run.state == SZ_SECTOR_ABSENT && stored->band == NO_BAND)) {
 		lost = run.count;
+		result = lost_add(verifying, stored, sector, run.count);
+	}
 	if (run.state == SZ_SECTOR_DATA) {
 		result = sz_sectors_read(sz_object_file(object), sz_object_keys(object)->sector,
 					 run.place, sector, run.count, nonce_tags,
 					 verifying->buffer, damaged);
 		if (result != 0 && result != -EBADMSG)
 			return result;
-		for (uint32_t i = 0; i < run.count; i++)
-			lost += bit_is_set(damaged, i) ? 1 : 0;
+		result = 0;
+		for (uint32_t i = 0; i < run.count && result == 0; i++) {
+			if (!bit_is_set(damaged, i))
+				continue;
+			lost++;
+			result = lost_add(verifying, stored, sector + i, 1);
+		}
 	}
-	return lost == 0 ? 0
-			 : hurt_note(verifying, stored->device, &stored->ref.id, lost,
-				     "does not authenticate");
+	return lost == 0 || result != 0 ? result
+					: hurt_note(verifying, stored->device, &stored->ref.id,
+						    lost, "does not authenticate");
 }
 
 /* From at on, as far as a piece goes. *is_done_out: there is no more of it. */
@@ -246,7 +293,7 @@ static int piece_verify(struct verifying *verifying, const struct stored *stored
 	result = sz_object_get(store, device, &stored->ref, &object);
 	if (result == -EBADMSG) {
 		*is_done_out = true;
-		return hurt_add(verifying, &stored->ref.id);
+		return whole_lose(verifying, stored);
 	}
 	if (result != 0)
 		return result;
@@ -278,29 +325,40 @@ static int stored_verify(struct verifying *verifying, const struct stored *store
 	while (result == 0 && !is_done)
 		result = piece_verify(verifying, stored, &at, &is_done);
 	verifying->done_bytes += stored->bytes;
-	return result;
+	return result == 0 ? 0 : unread_note(verifying, stored->device, &stored->ref.id, result);
 }
 
-static int hurt_remember(struct verifying *verifying)
+void sz_verification_free(struct sz_verification *verification)
 {
-	struct sz_store *store = verifying->store;
-	MUTEX_SCOPE(&store->seal_lock);
+	if (verification == NULL)
+		return;
+	sz_id_set_free(&verification->hurt);
+	sz_bytes_free(&verification->lost);
+	free(verification);
+}
 
-	sz_id_set_free(&store->hurt);
-	store->hurt = verifying->hurt;
-	verifying->hurt = (struct id_set){ 0 };
-	return 0;
+uint64_t sz_verification_hurt(const struct sz_verification *verification)
+{
+	return verification->hurt.count;
+}
+
+uint64_t sz_verification_unread(const struct sz_verification *verification)
+{
+	return verification->unread;
 }
 
 int sz_store_verify(struct sz_store *store, sz_verify_fn *progress, void *context,
-		    uint64_t *hurt_out, struct sz_error *error)
+		    struct sz_verification **verification_out, struct sz_error *error)
 {
 	CLEANUP(verifying_fini) struct verifying verifying = { .store = store };
 	const struct stored *list;
 	int result;
 
+	*verification_out = NULL;
 	verifying.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	result = verifying.buffer == NULL ? -ENOMEM : index_verify_all(&verifying);
+	verifying.found = calloc(1, sizeof(*verifying.found));
+	result = verifying.buffer == NULL || verifying.found == NULL ? -ENOMEM
+								     : index_verify_all(&verifying);
 	list = (const struct stored *)(void *)verifying.list.data;
 	for (size_t i = 0; i < verifying.list.length / sizeof(*list) && result == 0; i++) {
 		if (progress != NULL &&
@@ -308,8 +366,10 @@ int sz_store_verify(struct sz_store *store, sz_verify_fn *progress, void *contex
 			return -EINTR;
 		result = stored_verify(&verifying, &list[i]);
 	}
-	*hurt_out = verifying.hurt.count;
 	if (result == 0)
-		result = hurt_remember(&verifying);
-	return result == 0 ? 0 : sz_fail(error, result, "verifying: %s", strerror(-result));
+		result = sz_lost_sort(&verifying.found->lost);
+	if (result != 0)
+		return sz_fail(error, result, "verifying: %s", strerror(-result));
+	*verification_out = TAKE(verifying.found);
+	return 0;
 }

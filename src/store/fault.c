@@ -48,6 +48,8 @@ static int admit(struct sz_fault_plan *plan, enum sz_operation operation)
 		return 0;
 	if (count > plan->fail_at && !plan->fail_from)
 		return 0;
+	if (plan->fail_last != 0 && count > plan->fail_last)
+		return 0;
 	if (plan->at != NULL) {
 		plan->at(plan->at_context);
 		return 0;

@@ -162,12 +162,13 @@ enum sz_operation {
 			SZ_OP_WRITE | SZ_OP_SYNC,
 };
 struct sz_fault_plan {
-	uint64_t count;    /* operations of the kinds in mask so far; atomic */
-	unsigned int mask; /* which kinds count, and may fail */
-	uint64_t fail_at;  /* the operation with this count fails (1 is the first; 0: none) … */
-	bool fail_from;    /* … and all after it too */
-	int error;         /* with this -errno */
-	bool tear;         /* a failing write is done in part first, in units of 512 bytes */
+	uint64_t count;     /* operations of the kinds in mask so far; atomic */
+	unsigned int mask;  /* which kinds count, and may fail */
+	uint64_t fail_at;   /* the operation with this count fails (1 is the first; 0: none) … */
+	bool fail_from;     /* … and all after it too … */
+	uint64_t fail_last; /* … up to this one; 0: for ever */
+	int error;          /* with this -errno */
+	bool tear;          /* a failing write is done in part first, in units of 512 bytes */
 	void (*at)(
 		void *); /* called instead of failing if not NULL, before the operation is done */
 	void *at_context;

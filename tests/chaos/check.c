@@ -42,8 +42,8 @@ struct check {
 	bool verifies;
 	bool heals;
 	bool is_lossy;
-	uint64_t hurt;   /* objects that a verification found damaged */
-	uint64_t others; /* 0: none are named */
+	struct sz_verification *verification; /* by the last one */
+	uint64_t others;                      /* 0: none are named */
 	struct opened opened;
 	struct sz_store_info info;
 	struct span found[HANDS_MAX];
@@ -161,6 +161,12 @@ static uint64_t vdev_errors(struct check *check)
 	return count;
 }
 
+/* Objects that the last verification found damaged. */
+static uint64_t hurt_count(const struct check *check)
+{
+	return check->verification == NULL ? 0 : sz_verification_hurt(check->verification);
+}
+
 /* As szpool scrub does it. */
 static void scrub(struct check *check, struct sz_scan_status *scan)
 {
@@ -168,10 +174,11 @@ static void scrub(struct check *check, struct sz_scan_status *scan)
 	struct sz_pool *pool = check->opened.pool;
 	uint32_t rebuilt;
 
+	sz_verification_free(TAKE(check->verification));
 	if (sz_pool_rebuild(pool, &rebuilt, &error) != 0 ||
 	    sz_pool_scan_wait(pool, NULL, NULL, &error) != 0 ||
 	    (check->verifies &&
-	     sz_store_verify(check->opened.store, NULL, NULL, &check->hurt, &error) != 0) ||
+	     sz_store_verify(check->opened.store, NULL, NULL, &check->verification, &error) != 0) ||
 	    sz_pool_scrub_start(pool, &error) != 0 ||
 	    sz_pool_scan_wait(pool, NULL, NULL, &error) != 0)
 		die("scrub: %s", error.text);
@@ -190,7 +197,7 @@ static bool is_whole(struct check *check)
 	scrub(check, &scan);
 	damages = damage_count(check);
 	errors = vdev_errors(check);
-	if (scan.repaired_bytes == 0 && damages == 0 && errors == 0 && check->hurt == 0)
+	if (scan.repaired_bytes == 0 && damages == 0 && errors == 0 && hurt_count(check) == 0)
 		return true;
 	(void)fprintf(stderr,
 		      "not whole: %" PRIu64 " bytes repaired, %" PRIu64 " damaged objects, %" PRIu64
@@ -312,13 +319,18 @@ static int check_run(struct check *check)
 		is_good = is_whole(check);
 	if (is_good && check->heals) {
 		struct sz_scan_status scan;
+		uint64_t left;
 
 		scrub(check, &scan);
 		(void)damage_count(check);
-		if (check->hurt > 0 && sz_store_repair(check->opened.store, true, &error) != 0)
+		if (hurt_count(check) > 0 &&
+		    (sz_store_repair(check->opened.store, check->verification, true, &left,
+				     &error) != 0 ||
+		     left > 0))
 			die("repair: %s", error.text);
 		is_good = content_check(check);
 	}
+	sz_verification_free(check->verification);
 	opened_close(&check->opened);
 	return is_good ? 0 : 1;
 }

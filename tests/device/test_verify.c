@@ -18,12 +18,13 @@ static int report(void **state)
 	return 0;
 }
 
+static struct sz_verification *found; /* by the last one */
+
 static uint64_t verify(struct harness *harness)
 {
-	uint64_t hurt;
-
-	OK(sz_store_verify(harness->store, NULL, NULL, &hurt, &harness->error));
-	return hurt;
+	sz_verification_free(TAKE(found));
+	OK(sz_store_verify(harness->store, NULL, NULL, &found, &harness->error));
+	return sz_verification_hurt(found);
 }
 
 struct search {
@@ -60,10 +61,12 @@ static const struct object *find_other(const struct objects *objects, const stru
 
 static void repair(struct harness *harness, bool gives_up)
 {
-	int rc = sz_store_repair(harness->store, gives_up, &harness->error);
+	uint64_t left;
+	int rc = sz_store_repair(harness->store, found, gives_up, &left, &harness->error);
 
 	if (rc != 0)
 		fail_msg("repair: %s", harness->error.text);
+	assert_int_equal(left, 0);
 }
 
 /* Nothing is damaged any more. Sectors that were lost are zeros; the others are as they were written. */
@@ -296,6 +299,7 @@ static void broken_repair(bool is_cut)
 	OK(harness_close(&original));
 	while (!is_through) {
 		struct harness harness;
+		uint64_t left;
 
 		harness_fork_now(&original, &harness);
 		harness_open(&harness);
@@ -306,7 +310,9 @@ static void broken_repair(bool is_cut)
 						       .fail_at = at + 1,
 						       .fail_from = is_cut,
 						       .error = is_cut ? -EIO : -ENOSPC };
-		is_through = sz_store_repair(harness.store, true, &harness.error) == 0 && is_cut;
+		is_through =
+			sz_store_repair(harness.store, found, true, &left, &harness.error) == 0 &&
+			is_cut;
 		is_through = is_through || harness.plan.count <= at;
 		harness.plan = (struct sz_fault_plan){ 0 };
 		harness_abandon(&harness);
@@ -332,6 +338,176 @@ static void test_repairs_that_fail(void **state)
 	broken_repair(false);
 }
 
+static const struct object *key_of(const struct objects *objects, uint32_t disk)
+{
+	for (size_t i = 0; i < objects->count; i++)
+		if (objects->list[i].kind == SZ_KIND_KEY && objects->list[i].disk == disk)
+			return &objects->list[i];
+	return NULL;
+}
+
+/* A key object that an opening could not write has its place with the next seal. */
+static void test_a_key_is_made_up_for(void **state)
+{
+	struct harness harness;
+	struct objects objects;
+
+	(void)state;
+	spread_init(&harness, 4, 9);
+	objects_list(&harness, &objects);
+	object_remove(&harness, key_of(&objects, 2));
+	objects_free(&objects);
+	harness.plan =
+		(struct sz_fault_plan){ .mask = SZ_OP_CREATE, .fail_at = 1, .error = -ENOSPC };
+	harness_open(&harness);
+	harness.plan = (struct sz_fault_plan){ 0 };
+	objects_list(&harness, &objects);
+	assert_null(key_of(&objects, 2));
+	objects_free(&objects);
+	OK(harness_write(&harness, 0, 300, 4));
+	OK(harness_seal(&harness));
+	objects_list(&harness, &objects);
+	assert_non_null(key_of(&objects, 2));
+	objects_free(&objects);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+static struct object band_at(struct harness *harness, uint32_t device, uint64_t sector)
+{
+	struct object band = { 0 };
+	struct objects objects;
+
+	objects_list(harness, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		if (objects.list[i].kind == SZ_KIND_BAND && objects.list[i].device == device &&
+		    object_base_sector(harness, &objects, &objects.list[i]) == sector)
+			band = objects.list[i];
+	objects_free(&objects);
+	assert_int_equal(band.kind, SZ_KIND_BAND);
+	return band;
+}
+
+static uint32_t damaged_count(struct harness *harness, uint32_t device)
+{
+	uint32_t count = 0;
+
+	OK(harness_observe(harness, device));
+	for (uint32_t i = 0; i < harness->shape.sectors; i++)
+		count += harness->observed[device][i] == MODEL_DAMAGED;
+	return count;
+}
+
+/* What is hurt after the verification, a scrub may have read whole: it is not given up, and the next time it is. */
+static void test_what_is_hurt_later_stays_lost(void **state)
+{
+	(void)state;
+	for (unsigned int is_compacted = 0; is_compacted < 2; is_compacted++) {
+		struct harness harness;
+		struct object band;
+		uint64_t left;
+
+		spread_init(&harness, 4, 6);
+		band = band_at(&harness, 1, 256);
+		damage_object(&harness, &band, FORM_FLIPPED_SECTOR, NULL);
+		harness_open(&harness);
+		OK(harness_write(&harness, 1, 300, 30)); /* that it may be worth compacting */
+		OK(harness_seal(&harness));
+		assert_int_equal(verify(&harness), 1);
+		damage_object(&harness, &band, FORM_FLIPPED_MIDDLE, NULL);
+		if (is_compacted == 1) {
+			OK(harness_close(&harness)); /* the file that was there is open */
+			harness_open(&harness);
+			OK(harness_compact(&harness));
+		}
+		OK(sz_store_repair(harness.store, found, true, &left, &harness.error));
+		assert_int_equal(left, 1);
+		assert_int_equal(damaged_count(&harness, 1), 1);
+		assert_int_equal(verify(&harness), 1);
+		repair(&harness, true);
+		assert_int_equal(damaged_count(&harness, 1), 0);
+		assert_int_equal(verify(&harness), 0);
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
+}
+
+/* What two verifications found is kept apart: each repair goes by its own. */
+static void test_two_verifications(void **state)
+{
+	struct sz_verification *first;
+	struct harness harness;
+	struct object bands[2];
+	uint64_t left;
+
+	(void)state;
+	spread_init(&harness, 4, 7);
+	bands[0] = band_at(&harness, 1, 256);
+	bands[1] = band_at(&harness, 1, 512);
+	harness_open(&harness);
+	damage_object(&harness, &bands[0], FORM_FLIPPED_SECTOR, NULL);
+	assert_int_equal(verify(&harness), 1);
+	first = TAKE(found);
+	damage_object(&harness, &bands[1], FORM_FLIPPED_SECTOR, NULL);
+	assert_int_equal(verify(&harness), 2);
+	OK(sz_store_repair(harness.store, first, true, &left, &harness.error));
+	assert_int_equal(left, 0);
+	assert_int_equal(damaged_count(&harness, 1), 1);
+	repair(&harness, true);
+	assert_int_equal(damaged_count(&harness, 1), 0);
+	assert_int_equal(verify(&harness), 0);
+	sz_verification_free(first);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* What cannot be read now is named, and holds nothing else up. */
+static void test_disk_errors(void **state)
+{
+	struct harness harness;
+	struct object band;
+	uint64_t left;
+
+	(void)state;
+	spread_init(&harness, 4, 8);
+	band = band_at(&harness, 3, 256);
+	harness_open(&harness);
+	damage_object(&harness, &band, FORM_FLIPPED_SECTOR, NULL);
+	for (uint64_t at = 1; at < 60; at += 3) {
+		harness.plan = (struct sz_fault_plan){ .mask = SZ_OP_READ,
+						       .fail_at = at,
+						       .fail_from = true,
+						       .fail_last = at + 2,
+						       .error = -EIO };
+		assert_true(verify(&harness) <= 1);
+		assert_int_equal(sz_verification_unread(found), 1);
+		harness.plan = (struct sz_fault_plan){ 0 };
+	}
+	assert_int_equal(verify(&harness), 1);
+	assert_int_equal(sz_verification_unread(found), 0);
+	harness.plan = (struct sz_fault_plan){
+		.mask = SZ_OP_READ, .fail_at = 1, .fail_from = true, .error = -EIO
+	};
+	assert_int_equal(sz_store_repair(harness.store, found, true, &left, &harness.error), -EIO);
+	assert_int_equal(left, 1);
+	harness.plan = (struct sz_fault_plan){ 0 };
+	assert_int_equal(damaged_count(&harness, 3), 1);
+	repair(&harness, true);
+	assert_int_equal(verify(&harness), 0);
+	OK(harness_close(&harness));
+	harness_open_clean(&harness);
+	harness_check_names(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+static int found_free(void **state)
+{
+	(void)state;
+	sz_verification_free(TAKE(found));
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -341,7 +517,11 @@ int main(void)
 		cmocka_unit_test(test_a_lost_shard),
 		cmocka_unit_test_teardown(test_repairs_that_are_cut, report),
 		cmocka_unit_test_teardown(test_repairs_that_fail, report),
+		cmocka_unit_test(test_a_key_is_made_up_for),
+		cmocka_unit_test(test_what_is_hurt_later_stays_lost),
+		cmocka_unit_test(test_two_verifications),
+		cmocka_unit_test(test_disk_errors),
 	};
 
-	return cmocka_run_group_tests(tests, set_up_crypto, NULL);
+	return cmocka_run_group_tests(tests, set_up_crypto, found_free);
 }

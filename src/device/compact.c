@@ -34,6 +34,7 @@
 #define DEAD_BANDS_MIN 2U  /* so much dead space is let be: 16 MiB, by default */
 #define STEP_SHARE     16U /* a step of a major compaction: this part of what a device stores … */
 #define STEP_PACE      4U  /* … or so many times what the seal writes, if that is more */
+#define SKIPPED_MAX    16U /* bands that cannot be read now: if there are more, a disk fails */
 #define ROOM_SHARE     4U  /* of the room on a disk: for bands, and for a merge */
 
 struct runs {
@@ -151,6 +152,7 @@ struct compaction {
 	uint32_t first;      /* inputs are the deltas from first … */
 	uint32_t end;        /* … to before end */
 	uint64_t room_bytes; /* that the bands that are folded, and a merge, may take each */
+	uint32_t skipped;    /* bands that could not be read now */
 	uint64_t left;       /* sectors of bands that may still be folded in this seal */
 	struct builder builder;
 	uint8_t *buffer; /* IO_SECTORS */
@@ -399,7 +401,16 @@ static int row_add(struct device_seal *seal, const struct new_row *row)
 	return 0;
 }
 
-/* Writes a band anew, or gives it up; a step of a merge to come leaves that to the merge. */
+/* A band that cannot be read now holds up nothing, but for somebody who waits for it. */
+static bool is_skipped(struct compaction *compaction, int result)
+{
+	return result == -EIO && !compaction->all && compaction->skipped++ < SKIPPED_MAX;
+}
+
+/*
+ * Writes a band anew, or gives it up; a step of a merge to come leaves that to the merge. -EBADMSG: it cannot be read,
+ * or not now, and stays as it is.
+ */
 static int band_fold(struct compaction *compaction, uint32_t band)
 {
 	struct sz_device *device = compaction->device;
@@ -411,7 +422,7 @@ static int band_fold(struct compaction *compaction, uint32_t band)
 	int result = live_count(compaction, band, &live);
 
 	if (result != 0)
-		return result;
+		return is_skipped(compaction, result) ? -EBADMSG : result;
 	if (live * LIVE_SHARE < length) {
 		if (compaction->builder.batch == NULL)
 			return 0;
@@ -423,6 +434,10 @@ static int band_fold(struct compaction *compaction, uint32_t band)
 	builder.header.folded_to = device->deltas[compaction->first]->generation;
 	if (result == 0)
 		result = range_copy(compaction, &builder, true, base, base + length);
+	if (builder.file != NULL && is_skipped(compaction, result)) {
+		sz_batch_drop(compaction->batch, builder.file);
+		return -EBADMSG;
+	}
 	if (result == 0)
 		result = sz_builder_end(&builder, &row.row.ref);
 	row.row.folded_to = builder.header.folded_to;

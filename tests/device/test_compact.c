@@ -400,6 +400,28 @@ static void test_a_compaction_that_fails(void **state)
 	harness_fini(&harness);
 }
 
+/* One band that cannot be read now: others are compacted all the same. */
+static void test_a_band_that_cannot_be_read(void **state)
+{
+	struct harness harness;
+	struct sz_store_info info;
+
+	(void)state;
+	superseded_prepare(&harness);
+	reopen(&harness);
+	OK(harness_write(&harness, 0, 300, 2));
+	harness.plan = (struct sz_fault_plan){
+		.mask = SZ_OP_OPEN, .fail_at = 1, .fail_from = true, .fail_last = 3, .error = -EIO
+	};
+	OK(harness_seal(&harness));
+	assert_true(harness.plan.count > 3);
+	sz_store_info(harness.store, &info);
+	assert_true(info.compacted_bytes > 0);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 static uint64_t compacted_bytes(struct harness *harness)
 {
 	struct sz_store_info info;
@@ -503,6 +525,7 @@ int main(void)
 		cmocka_unit_test(test_a_major_compaction_goes_in_steps),
 		cmocka_unit_test(test_dead_space_is_bounded),
 		cmocka_unit_test(test_a_compaction_that_fails),
+		cmocka_unit_test(test_a_band_that_cannot_be_read),
 		cmocka_unit_test(test_a_nearly_full_disk),
 		cmocka_unit_test(test_no_space_for_a_compaction),
 		cmocka_unit_test(test_no_compaction_that_can_wait),

@@ -45,15 +45,23 @@ static double lap(uint64_t *at_ns)
 	return seconds;
 }
 
+/* What opening a store of the default preset derives: it tries those before it, too. */
 static double derive_once(void)
 {
 	uint8_t salt[SZ_KDF_SALT_BYTES] = { 0 };
 	uint8_t key[SZ_KEY_BYTES];
 	uint64_t start_ns = sz_clock_ns();
-	int rc = sz_kdf_derive(SZ_KDF_MODERATE, passphrase.bytes, passphrase.length, salt, key);
+	size_t count;
+	const enum sz_kdf *presets = sz_kdf_presets(&count);
 
-	if (rc != 0)
-		bench_die("key derivation: %s", strerror(-rc));
+	for (size_t i = 0; i < count; i++) {
+		int rc = sz_kdf_derive(presets[i], passphrase.bytes, passphrase.length, salt, key);
+
+		if (rc != 0)
+			bench_die("key derivation: %s", strerror(-rc));
+		if (presets[i] == SZ_KDF_MODERATE)
+			break;
+	}
 	return bench_seconds_since(start_ns);
 }
 
@@ -201,7 +209,7 @@ int main(int argc, char **argv)
 			peak_mib = times.peak_mib;
 	}
 	bench_result("key_derivation_s", bench_median(derive, rounds),
-		     "Argon2id, the default preset");
+		     "Argon2id: the default preset, and the smaller one");
 	bench_result("store_open_s", bench_median(open, rounds),
 		     "the store, key derivation included");
 	bench_result("engine_start_s", bench_median(start, rounds), "libzpool");

@@ -25,8 +25,8 @@ static void test_the_list_of_presets(void **state)
 
 	(void)state;
 	assert_int_equal(count, 3);
-	assert_int_equal(presets[0], SZ_KDF_MODERATE);
-	assert_int_equal(presets[1], SZ_KDF_INTERACTIVE);
+	assert_int_equal(presets[0], SZ_KDF_INTERACTIVE);
+	assert_int_equal(presets[1], SZ_KDF_MODERATE);
 	assert_int_equal(presets[2], SZ_KDF_SENSITIVE);
 }
 

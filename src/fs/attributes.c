@@ -211,13 +211,15 @@ int sz_fs_setattr(struct sz_fs *fs, uint64_t number, unsigned int fields, const 
 {
 	struct stat wanted = *values;
 	struct inode *inode;
+	/* So a cache writes back when something was appended; nobody can tell that from times that are set. */
+	bool is_appended = fields == (SZ_SET_MTIME | SZ_SET_CTIME);
 	bool has_acl = false;
 	int result = fs->read_only ? -EROFS : inode_get(fs, number, &inode);
 
 	if (result != 0)
 		return result;
 	content_lock(fs, inode);
-	result = flags_allow(fs, inode, FLAGS_FIXED);
+	result = flags_allow(fs, inode, is_appended ? ZFS_IMMUTABLE : FLAGS_FIXED);
 	if (result == 0)
 		result = owner_allow(fs, inode, fields, &wanted);
 	if (result == 0 && (fields & SZ_SET_SIZE) != 0)

@@ -105,11 +105,61 @@ int content_write(struct sz_fs *fs, struct inode *inode, const char *buffer, siz
 	return result;
 }
 
-int sz_fs_write(struct sz_fs *fs, uint64_t number, const void *buffer, size_t length,
-		uint64_t offset)
+static int pieces_write(struct sz_fs *fs, struct inode *inode, const char *from, size_t length,
+			uint64_t offset)
 {
-	const char *from = buffer;
+	int result = 0;
+
+	while (result == 0 && length > 0) {
+		uint64_t record = MAX(file_block_size(inode), fs->os->os_recordsize);
+		size_t piece = (size_t)MIN(length, record - offset % record);
+
+		result = quota_allow_write(fs, inode);
+		if (result == 0)
+			result = content_write(fs, inode, from, piece, offset, offset + piece);
+		from += piece;
+		offset += piece;
+		length -= piece;
+	}
+	return result;
+}
+
+/*
+ * What a cache of pages has of a file that can only be appended to: what is there stays. Pages are written back in
+ * any order, so one that is behind the end leaves zeros where others are still to come: zeros are replaced.
+ * -EPERM: something else was to be; the rest of what was given is in *merged_out all the same, the caller's.
+ */
+static int appended_merge(struct sz_fs *fs, struct inode *inode, const char *from, size_t length,
+			  uint64_t offset, char **merged_out)
+{
+	size_t below = (size_t)MIN(length, inode_u64(fs, inode, ZPL_SIZE) - offset);
+	CLEANUP_FREE char *merged = malloc(length);
+	int refused = 0;
+	int result;
+
+	if (merged == NULL)
+		return -ENOMEM;
+	result =
+		fs_error(dmu_read_by_dnode(inode->dnode, offset, below, merged, DMU_READ_PREFETCH));
+	if (result != 0)
+		return result;
+	for (size_t i = 0; i < below; i++) {
+		if (merged[i] == '\0')
+			merged[i] = from[i];
+		else if (merged[i] != from[i])
+			refused = -EPERM;
+	}
+	memcpy(merged + below, from + below, length - below);
+	*merged_out = TAKE(merged);
+	return refused;
+}
+
+static int range_write(struct sz_fs *fs, uint64_t number, const char *from, size_t length,
+		       uint64_t offset, bool is_cached)
+{
+	CLEANUP_FREE char *merged = NULL;
 	struct inode *inode;
+	int refused = 0;
 	int result;
 
 	if (fs->read_only)
@@ -126,21 +176,32 @@ int sz_fs_write(struct sz_fs *fs, uint64_t number, const void *buffer, size_t le
 	content_lock(fs, inode);
 	result = flags_allow(fs, inode, ZFS_IMMUTABLE);
 	if (result == 0 && offset < inode_u64(fs, inode, ZPL_SIZE))
-		result = flags_allow(fs, inode, ZFS_APPENDONLY);
-	while (result == 0 && length > 0) {
-		uint64_t record = MAX(file_block_size(inode), fs->os->os_recordsize);
-		size_t piece = (size_t)MIN(length, record - offset % record);
+		refused = flags_allow(fs, inode, ZFS_APPENDONLY);
+	if (refused != 0 && is_cached)
+		refused = appended_merge(fs, inode, from, length, offset, &merged);
+	if (result == 0)
+		result = refused;
+	if (result == 0 || merged != NULL) {
+		int written =
+			pieces_write(fs, inode, merged != NULL ? merged : from, length, offset);
 
-		result = quota_allow_write(fs, inode);
-		if (result == 0)
-			result = content_write(fs, inode, from, piece, offset, offset + piece);
-		from += piece;
-		offset += piece;
-		length -= piece;
+		result = written != 0 ? written : result;
 	}
 	(void)pthread_rwlock_unlock(&inode->lock);
 	inode_put(fs, inode);
 	return log_finish(fs, number, result);
+}
+
+int sz_fs_write(struct sz_fs *fs, uint64_t number, const void *buffer, size_t length,
+		uint64_t offset)
+{
+	return range_write(fs, number, buffer, length, offset, false);
+}
+
+int sz_fs_write_back(struct sz_fs *fs, uint64_t number, const void *buffer, size_t length,
+		     uint64_t offset)
+{
+	return range_write(fs, number, buffer, length, offset, true);
 }
 
 int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end)

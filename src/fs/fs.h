@@ -125,6 +125,13 @@ int sz_fs_read(struct sz_fs *, uint64_t number, void *buffer, size_t length, uin
 /* Writes all or fails; the file grows as needed. */
 int sz_fs_write(struct sz_fs *, uint64_t number, const void *buffer, size_t length,
 		uint64_t offset) MUST_CHECK;
+/*
+ * Writes what a cache of whole pages, the kernel's, holds. Of a file that can only be appended to, bytes of it may be
+ * there already: these stay, but for zeros, which may be pages that are still to come. -EPERM: others were to
+ * change, so the cache is wrong; what was appended is written nevertheless.
+ */
+int sz_fs_write_back(struct sz_fs *, uint64_t number, const void *buffer, size_t length,
+		     uint64_t offset) MUST_CHECK;
 /* Frees the blocks of a range; reads as zeros afterwards; the size stays. */
 int sz_fs_punch(struct sz_fs *, uint64_t number, uint64_t offset, uint64_t length) MUST_CHECK;
 /* The same, and what is behind the file's end belongs to it then, unless its size is to be kept. */

@@ -37,12 +37,21 @@ void op_read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
 void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t size, off_t offset,
 	      struct fuse_file_info *file)
 {
+	const struct errand untrue = { .inode = inode, .offset = offset };
+	struct sz_mount *mount = fuse_req_userdata(req);
 	struct request request;
+	int result;
 
-	(void)file;
-	if (request_begin(&request, req))
-		answer_written(&request,
-			       sz_fs_write(request.fs, inode, data, size, (uint64_t)offset), size);
+	if (!request_begin(&request, req))
+		return;
+	if (file->writepage)
+		result = sz_fs_write_back(request.fs, inode, data, size, (uint64_t)offset);
+	else
+		result = sz_fs_write(request.fs, inode, data, size, (uint64_t)offset);
+	answer_written(&request, result, size);
+	/* What the kernel has in its cache is not what is in the file. */
+	if (file->writepage && result == -EPERM)
+		errand_add(mount, &untrue);
 }
 
 /* Of folders too. */

@@ -35,15 +35,21 @@ struct request {
 };
 LIST_HEAD(request_list, request);
 
-/* A search for data or a hole, before which the kernel has to write out what it has. */
-struct search {
-	fuse_req_t req;
+/* What is done after the kernel has written out, and forgotten, what it holds of an inode (errand.c). */
+struct errand {
+	fuse_req_t req; /* NULL: nothing else is to be done */
 	fuse_ino_t inode;
-	off_t offset;
-	int whence;
-	STAILQ_ENTRY(search) next;
+	off_t offset; /* from there on */
+	void (*serve)(struct request *request, const struct errand *errand);
+	int whence;           /* of a search */
+	unsigned int command; /* of new flags */
+	struct flags_new {
+		uint32_t flags;
+		uint32_t project;
+	} new;
+	STAILQ_ENTRY(errand) next;
 };
-STAILQ_HEAD(search_queue, search);
+STAILQ_HEAD(errand_queue, errand);
 
 struct sz_mount {
 	struct sz_fs *fs;
@@ -53,18 +59,18 @@ struct sz_mount {
 	sz_mount_ended_fn *ended;
 	void *context;
 	pthread_t loop;
-	pthread_t searcher; /* search.c */
+	pthread_t runner; /* of errands */
 	pthread_mutex_t lock;
 	pthread_cond_t served_less; /* a request is over, or all are refused */
 	pthread_cond_t is_over;
-	pthread_cond_t searched; /* a search was added, or is_ending */
+	pthread_cond_t errand_added; /* or errands_end */
 	/* Under lock: */
 	struct request_list requests;
 	unsigned int served;
-	struct search_queue searches;
-	bool is_ending;
-	int refusal;    /* what requests are answered with; 0: they are served */
-	bool has_ended; /* the loop is over */
+	struct errand_queue errands;
+	bool errands_end; /* none is run any more */
+	int refusal;      /* what requests are answered with; 0: they are served */
+	bool has_ended;   /* the loop is over */
 };
 
 extern const struct fuse_lowlevel_ops operations;
@@ -82,6 +88,7 @@ void answer_attributes(struct request *request, int result, uint64_t number);
 bool answer_bytes(struct request *request, int result, const void *data, size_t length);
 void answer_written(struct request *request, int result, size_t length);
 void answer_offset(struct request *request, int result, uint64_t offset);
+void answer_ioctl(struct request *request, int result, const void *data, size_t length);
 void answer_statfs(struct request *request, int result, const struct statvfs *statvfs);
 /* size 0: it was asked for the length alone. */
 void answer_xattr(struct request *request, int result, const void *data, size_t size,
@@ -121,6 +128,9 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset,
 			struct fuse_file_info *to_file, size_t length, int flags);
 void op_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence,
 	      struct fuse_file_info *file);
+void op_ioctl(fuse_req_t req, fuse_ino_t inode, unsigned int command, void *argument,
+	      struct fuse_file_info *file, unsigned int flags, const void *in, size_t in_bytes,
+	      size_t out_bytes);
 void op_readdir(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
 		struct fuse_file_info *file);
 void op_readdirplus(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
@@ -132,9 +142,11 @@ void op_getxattr(fuse_req_t req, fuse_ino_t inode, const char *name, size_t size
 void op_listxattr(fuse_req_t req, fuse_ino_t inode, size_t size);
 void op_removexattr(fuse_req_t req, fuse_ino_t inode, const char *name);
 
-/* search.c */
-int searcher_start(struct sz_mount *mount) MUST_CHECK;
-void searcher_stop(struct sz_mount *mount); /* after the loop */
+/* errand.c */
+int errands_start(struct sz_mount *mount) MUST_CHECK;
+/* While requests are served: what is under way waits for some. Later ones are answered with an error. */
+void errands_stop(struct sz_mount *mount);
+void errand_add(struct sz_mount *mount, const struct errand *errand);
 
 /* table.c: with umount2, or where that is not allowed with fusermount3. -EBUSY */
 int folder_unmount(const char *folder, bool lazily, struct sz_error *error) MUST_CHECK;

@@ -194,11 +194,11 @@ static int serving_start(struct sz_mount *mount, struct sz_error *error)
 	if (result != 0)
 		return sz_fail(error, -EIO, "%s: cannot be mounted", mount->folder);
 	(void)sigaction(WAKE_SIGNAL, &wake, NULL);
-	result = searcher_start(mount);
+	result = errands_start(mount);
 	if (result == 0) {
 		result = -pthread_create(&mount->loop, NULL, loop_run, mount);
 		if (result != 0)
-			searcher_stop(mount);
+			errands_stop(mount);
 	}
 	if (result != 0) {
 		fuse_session_unmount(mount->session);
@@ -214,7 +214,7 @@ static void mount_free(struct sz_mount *mount)
 		fuse_session_destroy(mount->session);
 	(void)pthread_mutex_destroy(&mount->lock);
 	(void)pthread_cond_destroy(&mount->served_less);
-	(void)pthread_cond_destroy(&mount->searched);
+	(void)pthread_cond_destroy(&mount->errand_added);
 	(void)pthread_cond_destroy(&mount->is_over);
 	free(mount->folder);
 	free(mount);
@@ -239,7 +239,7 @@ int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_op
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&mount->served_less, NULL);
-	(void)pthread_cond_init(&mount->searched, NULL);
+	(void)pthread_cond_init(&mount->errand_added, NULL);
 	(void)pthread_cond_init(&mount->is_over, &monotonic);
 	(void)pthread_condattr_destroy(&monotonic);
 	result = mount->folder == NULL ? -ENOMEM : session_make(mount, options);
@@ -324,6 +324,6 @@ void sz_mount_close(struct sz_mount *mount)
 		(void)pthread_kill(mount->loop, WAKE_SIGNAL);
 	}
 	(void)pthread_join(mount->loop, NULL);
-	searcher_stop(mount);
+	errands_stop(mount);
 	mount_free(mount);
 }

@@ -16,7 +16,7 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
 			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 			   FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_CACHE_SYMLINKS |
-			   FUSE_CAP_EXPLICIT_INVAL_DATA);
+			   FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_IOCTL_DIR);
 	/* Permissions are checked by the kernel, by ACLs too; fs inherits them, with the caller's umask. */
 	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 	if (!mount->read_only)
@@ -26,10 +26,9 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 	 * its caches changes only if it is told; files are not opened, so they are not truncated then; splicing
 	 * a request into a pipe and out of it costs more than it saves.
 	 */
-	conn->want &=
-		~(unsigned int)(FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_AUTO_INVAL_DATA |
-				FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ |
-				FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_IOCTL_DIR);
+	conn->want &= ~(unsigned int)(FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_AUTO_INVAL_DATA |
+				      FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ |
+				      FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	conn->max_write = REQUEST_BYTES_MAX;
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
@@ -70,4 +69,5 @@ const struct fuse_lowlevel_ops operations = {
 	.fallocate = op_fallocate,
 	.copy_file_range = op_copy_file_range,
 	.lseek = op_lseek,
+	.ioctl = op_ioctl,
 };

@@ -213,6 +213,16 @@ void answer_offset(struct request *request, int result, uint64_t offset)
 		(void)fuse_reply_err(req, error_number(result));
 }
 
+void answer_ioctl(struct request *request, int result, const void *data, size_t length)
+{
+	fuse_req_t req = request_end(request);
+
+	if (req != NULL && result == 0)
+		(void)fuse_reply_ioctl(req, 0, data, length);
+	else if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+}
+
 void answer_statfs(struct request *request, int result, const struct statvfs *statvfs)
 {
 	fuse_req_t req = request_end(request);

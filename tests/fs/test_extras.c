@@ -270,6 +270,8 @@ static void flags(void)
 	NEED(sz_fs_write(opened.fs, file, content, 10, 100) == 0);
 	NEED(sz_fs_write(opened.fs, file, content, 10, 109) == -EPERM);
 	NEED(sz_fs_setattr(opened.fs, file, SZ_SET_SIZE, &values) == -EPERM);
+	NEED(sz_fs_setattr(opened.fs, file, SZ_SET_MTIME, &values) == -EPERM);
+	NEED(sz_fs_setattr(opened.fs, file, SZ_SET_MTIME | SZ_SET_CTIME, &values) == 0);
 	NEED(sz_fs_setflags(opened.fs, file, 0, 3) == 0);
 	/* Folders: append allows new entries. */
 	NEED(sz_fs_setflags(opened.fs, folder, SZ_FLAG_APPEND, 0) == 0);
@@ -286,6 +288,39 @@ static void flags(void)
 	NEED(sz_fs_getflags(opened.fs, object, &got, &project) == 0);
 	NEED(got == SZ_FLAG_PROJECT_INHERIT && project == 9);
 	NEED(sz_fs_getflags(opened.fs, file, &got, &project) == 0 && got == 0 && project == 3);
+	pool_close(&opened);
+}
+
+/* Pages of a file that can only be appended to are written back in any order. */
+static void appended(void)
+{
+	uint8_t changed[8192];
+	uint64_t file;
+
+	open_new();
+	for (size_t i = 0; i < CONTENT; i++)
+		content[i] |= 1; /* zeros are no content here */
+	file = make(root, "log", S_IFREG | 0600);
+	NEED(sz_fs_write(opened.fs, file, content, 100, 0) == 0);
+	NEED(sz_fs_setflags(opened.fs, file, SZ_FLAG_APPEND, 0) == 0);
+	NEED(sz_fs_write_back(opened.fs, file, content + 2 * MIB, MIB, 2 * MIB) == 0);
+	NEED(sz_fs_write_back(opened.fs, file, content, MIB, 0) == 0);
+	NEED(has(file, content, 0, MIB) && is_zero(file, MIB, MIB));
+	NEED(sz_fs_write_back(opened.fs, file, content + MIB, MIB, MIB) == 0);
+	NEED(has(file, content, 0, 3 * MIB) && stat_of(file).st_size == 3 * MIB);
+	/* A page in which something else was changed too. */
+	memcpy(changed, content + 3 * MIB - 4096, sizeof(changed));
+	changed[17] = (uint8_t)~changed[17];
+	NEED(sz_fs_write_back(opened.fs, file, changed, sizeof(changed), 3 * MIB - 4096) == -EPERM);
+	NEED(has(file, content, 0, 3 * MIB + 4096));
+	memset(changed, 0, sizeof(changed));
+	NEED(sz_fs_write_back(opened.fs, file, changed, 4096, 0) == -EPERM);
+	NEED(has(file, content, 0, 3 * MIB + 4096));
+	NEED(sz_fs_write(opened.fs, file, content, 4096, 0) == -EPERM);
+	NEED(sz_fs_setflags(opened.fs, file, SZ_FLAG_IMMUTABLE | SZ_FLAG_APPEND, 0) == 0);
+	NEED(sz_fs_write_back(opened.fs, file, content, 4096, 0) == -EPERM);
+	NEED(sz_fs_write_back(opened.fs, file, content, 4096, 4 * MIB) == -EPERM);
+	NEED(stat_of(file).st_size == 3 * MIB + 4096);
 	pool_close(&opened);
 }
 
@@ -459,6 +494,7 @@ static void large_folder(void)
 TEST_OF(ranges)
 TEST_OF(clones)
 TEST_OF(flags)
+TEST_OF(appended)
 TEST_OF(quotas)
 TEST_OF(large_folder)
 
@@ -482,9 +518,9 @@ int main(void)
 {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, devices_setup, devices_teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(test_ranges),       CASE(test_clones), CASE(test_clones_in_the_log),
-		CASE(test_flags),        CASE(test_quotas), CASE(test_atimes),
-		CASE(test_large_folder),
+		CASE(test_ranges), CASE(test_clones),       CASE(test_clones_in_the_log),
+		CASE(test_flags),  CASE(test_appended),     CASE(test_quotas),
+		CASE(test_atimes), CASE(test_large_folder),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,10 @@ void sz_mount_refuse(struct sz_mount *mount, int code);
 const char *sz_mount_folder(const struct sz_mount *mount);
 /* Writes out what the kernel has, and unmounts. -EBUSY: something is in use there; it stays mounted. */
 int sz_mount_unmount(struct sz_mount *mount, struct sz_error *error) MUST_CHECK;
-/* Unmounts, in use or not, and frees. When it returns nothing of it uses fs. */
+/*
+ * Unmounts, and frees. Is it in use, that is waited for, a while; then what is written so far goes out, and who uses it
+ * gets errors. When it returns nothing of it uses fs.
+ */
 void sz_mount_close(struct sz_mount *mount);
 
 /* The store whose file system is mounted at the folder: the caller's. -EINVAL: none of szpool is. */

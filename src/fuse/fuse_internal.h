@@ -67,6 +67,7 @@ struct sz_mount {
 	/* Under lock: */
 	struct request_list requests;
 	unsigned int served;
+	uint64_t answered; /* so far */
 	struct errand_queue errands;
 	bool errands_end; /* none is run any more */
 	int refusal;      /* what requests are answered with; 0: they are served */

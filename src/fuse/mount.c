@@ -19,8 +19,12 @@
 #include <unistd.h>
 
 #define READ_AHEAD_KIB 4096U /* some records; FUSE's own are 128, and reads are slow then */
-/* Where the mount is kept alive, by open files or another namespace, it is given up after that. */
-#define END_LIMIT_S    10
+/* Where the mount is in use, by open files, a working folder or another namespace, it is given up after that. */
+#define END_LIMIT_MS   10000U
+#define END_RETRY_MS   500U
+/* Nothing was asked for so long: what the kernel was told to write has been written. */
+#define QUIET_MS       1000U
+#define QUIET_LIMIT_MS 20000U  /* for programs that never stop */
 #define WAKE_SIGNAL    SIGUSR2 /* ends the loop; from mount_end alone */
 
 static const char how_to_get_fuse[] =
@@ -280,15 +284,20 @@ int sz_mount_unmount(struct sz_mount *mount, struct sz_error *error)
 	return folder_unmount(mount->folder, false, error);
 }
 
-/* False: it has not ended after END_LIMIT_S. */
-static bool end_wait(struct sz_mount *mount)
+/* Has it ended, now or within that time? */
+static bool end_wait(struct sz_mount *mount, unsigned int limit_ms)
 {
 	struct timespec until;
 	int result = 0;
 	bool has_ended;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += END_LIMIT_S;
+	until.tv_sec += limit_ms / 1000;
+	until.tv_nsec += (long)(limit_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
 	(void)pthread_mutex_lock(&mount->lock);
 	while (!mount->has_ended && result != ETIMEDOUT)
 		result = pthread_cond_timedwait(&mount->is_over, &mount->lock, &until);
@@ -297,32 +306,92 @@ static bool end_wait(struct sz_mount *mount)
 	return has_ended;
 }
 
-/* In use: what is dirty in the kernel is written, then nobody new comes in. */
-static void unmount_lazily(struct sz_mount *mount)
-{
-	CLEANUP_FD int fd = open(mount->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct sz_error ignored = { 0 };
-
-	if (fd >= 0)
-		(void)syncfs(fd);
-	sz_cleanup_fd(&fd);
-	fd = -1;
-	(void)!folder_unmount(mount->folder, true, &ignored);
-}
-
-void sz_mount_close(struct sz_mount *mount)
+/* Not: it was unmounted, and something else may be mounted there, or under it. */
+static bool is_in_table(const struct sz_mount *mount)
 {
 	struct sz_error ignored = { 0 };
 	CLEANUP_FREE char *source = NULL;
 
-	/* It may be unmounted already, and something else mounted there, or under it. */
-	if (sz_mount_find(mount->folder, &source, &ignored) == 0 &&
-	    folder_unmount(mount->folder, false, &ignored) != 0)
-		unmount_lazily(mount);
-	if (!end_wait(mount)) {
-		fuse_session_exit(mount->session);
-		(void)pthread_kill(mount->loop, WAKE_SIGNAL);
+	return sz_mount_find(mount->folder, &source, &ignored) == 0;
+}
+
+/* A descriptor of it, or -1. */
+static int folder_open(const struct sz_mount *mount)
+{
+	return is_in_table(mount) ? open(mount->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
+static void dirty_write(const struct sz_mount *mount)
+{
+	CLEANUP_FD int fd = folder_open(mount);
+
+	if (fd >= 0)
+		(void)syncfs(fd);
+}
+
+/* False: it is in use still. */
+static bool end_try(struct sz_mount *mount)
+{
+	struct sz_error ignored = { 0 };
+
+	for (unsigned int waited_ms = 0; waited_ms < END_LIMIT_MS; waited_ms += END_RETRY_MS) {
+		if (is_in_table(mount) && folder_unmount(mount->folder, false, &ignored) != 0 &&
+		    waited_ms == 0)
+			dirty_write(mount);
+		if (end_wait(mount, END_RETRY_MS))
+			return true;
 	}
+	return false;
+}
+
+/* What is dirty is written, until nothing is asked for any more. */
+static void quiet_wait(struct sz_mount *mount, int fd)
+{
+	bool is_quiet = false;
+
+	for (unsigned int waited_ms = 0; !is_quiet && waited_ms < QUIET_LIMIT_MS;
+	     waited_ms += QUIET_MS) {
+		uint64_t answered;
+
+		if (fd >= 0)
+			(void)syncfs(fd);
+		(void)pthread_mutex_lock(&mount->lock);
+		answered = mount->answered;
+		(void)pthread_mutex_unlock(&mount->lock);
+		if (end_wait(mount, QUIET_MS))
+			return;
+		(void)pthread_mutex_lock(&mount->lock);
+		is_quiet = mount->served == 0 && mount->answered == answered;
+		(void)pthread_mutex_unlock(&mount->lock);
+	}
+	if (!is_quiet && fd >= 0)
+		(void)syncfs(fd);
+}
+
+/*
+ * In use: nobody new comes in; what is dirty in the kernel is written, which goes on after syncfs has returned; then
+ * who uses it gets errors. The errands end before the loop does: they wait for writes that it serves, and so may the
+ * closing of the descriptor.
+ */
+static void end_force(struct sz_mount *mount)
+{
+	int fd = folder_open(mount);
+	struct sz_error ignored = { 0 };
+
+	if (fd >= 0)
+		(void)!folder_unmount(mount->folder, true, &ignored);
+	quiet_wait(mount, fd);
+	sz_mount_refuse(mount, -EIO);
+	errands_stop(mount);
+	sz_cleanup_fd(&fd);
+	fuse_session_exit(mount->session);
+	(void)pthread_kill(mount->loop, WAKE_SIGNAL);
+}
+
+void sz_mount_close(struct sz_mount *mount)
+{
+	if (!end_try(mount))
+		end_force(mount);
 	(void)pthread_join(mount->loop, NULL);
 	errands_stop(mount);
 	mount_free(mount);

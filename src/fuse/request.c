@@ -58,6 +58,7 @@ static fuse_req_t request_end(struct request *request)
 	if (req != NULL)
 		LIST_REMOVE(request, in_list);
 	mount->served--;
+	mount->answered++;
 	(void)pthread_cond_signal(&mount->served_less);
 	(void)pthread_mutex_unlock(&mount->lock);
 	return req;

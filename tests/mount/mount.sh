@@ -59,15 +59,35 @@ export SZPOOL_PASSPHRASE_FILE=$passphrase
 until run ls store / >/dev/null 2>err || ! grep -q "is open in another" err; do sleep 0.1; done
 ok "ends it as well" run ls store /
 
+# In use by who writes all the time, and asks for holes in what is dirty; it never syncs.
 ok "mount, in the foreground" mount_here
 printf 'by a signal' >m/signal
-exec 3<m/file
+cat >writer.py <<'END'
+import os, time
+fd = os.open("m/lines", os.O_RDWR | os.O_CREAT)
+end = 0
+try:
+    while True:
+        end += os.pwrite(fd, b"%.3f\n" % time.time(), end)
+        os.pwrite(fd, b"x" * 65536, 1 << 20)
+        os.lseek(fd, 0, os.SEEK_HOLE)
+        time.sleep(0.05)
+except OSError:
+    pass
+END
+python3 writer.py &
+writer=$!
+until [ -s m/lines ]; do sleep 0.1; done
 kill -TERM "$server"
+timeout 100 tail --pid="$server" -f /dev/null || kill -KILL "$server"
+over=$(date +%s.%N)
 status=0
 wait "$server" || status=$?
+wait $writer
 ok "SIGTERM unmounts it, in use or not" bash -c "[ $status = 0 ] && ! findmnt '$work/m'"
-exec 3<&-
 prints "and nothing is lost" "by a signal" run cat store /signal
+last=$(run cat store /lines | head -c 100000 | tr '\0' '\n' | grep -a '^[0-9.]\+$' | tail -n 1)
+ok "nor what was written a while before the end" python3 -c "assert 0 < $over - $last < 20, ($over, $last)"
 
 ok "mount, killed" mount_here
 kill -KILL "$server"

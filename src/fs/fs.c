@@ -231,6 +231,11 @@ static int fs_open(struct sz_pool *pool, const char *dataset, const char *snapsh
 		result = sz_fail(error, result, "cannot finish the deletions of %s", fs->name);
 	else
 		result = log_open(fs, error);
+	if (result == 0 && !fs->read_only) {
+		result = freer_start(fs);
+		if (result != 0)
+			(void)sz_fail(error, result, "cannot start a thread");
+	}
 	if (result != 0) {
 		sz_fs_close(fs);
 		return result;
@@ -253,6 +258,7 @@ int sz_fs_open_snapshot(struct sz_pool *pool, const char *dataset, const char *s
 
 void sz_fs_close(struct sz_fs *fs)
 {
+	freer_stop(fs);
 	inode_release_all(fs);
 	log_close(fs);
 	inode_table_fini(fs);

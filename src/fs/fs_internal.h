@@ -30,6 +30,9 @@
 #define INODE_IDLE_MAX                                                                             \
 	4096U /* inodes kept open without a user: each holds a dnode and an SA handle */
 
+#define FREER_MAX   256U /* large files that wait to be freed; others are freed at once */
+#define LARGE_BYTES (64ULL << 20)
+
 struct inode {
 	uint64_t object;
 	sa_handle_t *sa;
@@ -88,6 +91,16 @@ struct sz_fs {
 	uint32_t idle_count;
 	struct held_table held;
 	zilog_t *log; /* NULL: read-only */
+	struct freer {
+		pthread_t thread;
+		bool runs;
+		pthread_mutex_t lock; /* by itself */
+		pthread_cond_t added; /* or ends */
+		/* Under lock: */
+		bool ends;
+		struct inode *inodes[FREER_MAX]; /* whose last references these are */
+		uint32_t count;
+	} freer;
 	pthread_mutex_t writeout_lock;
 	pthread_cond_t writeout_done;
 	struct writeout_list written; /* their inodes are put by the next log_commit */
@@ -332,7 +345,14 @@ int xattr_folder_empty(struct sz_fs *fs, struct inode *folder) MUST_CHECK;
 int xattr_folder_chown(struct sz_fs *fs, struct inode *folder, unsigned int fields,
 		       const struct stat *values) MUST_CHECK;
 
-/* unlinked.c */
+/*
+ * unlinked.c. The freer is a thread that frees large files, so that who lets the last one go need not wait. Stopped,
+ * it has freed all that it was given.
+ */
+int freer_start(struct sz_fs *fs) MUST_CHECK;
+void freer_stop(struct sz_fs *fs);
+/* inode_put, if need be by the freer. */
+void inode_put_later(struct sz_fs *fs, struct inode *inode);
 void unlinked_free(struct sz_fs *fs, struct inode *inode);
 int unlinked_drain(struct sz_fs *fs) MUST_CHECK;
 

@@ -257,7 +257,7 @@ void sz_fs_release(struct sz_fs *fs, uint64_t number, uint64_t count)
 	}
 	(void)pthread_mutex_unlock(&fs->table_lock);
 	if (is_over && inode_get(fs, number, &inode) == 0)
-		inode_put(fs, inode);
+		inode_put_later(fs, inode);
 }
 
 void inode_release_all(struct sz_fs *fs)

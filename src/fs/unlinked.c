@@ -44,6 +44,73 @@ void unlinked_free(struct sz_fs *fs, struct inode *inode)
 	inode_put(fs, xattrs);
 }
 
+static void *freer_run(void *argument)
+{
+	struct sz_fs *fs = argument;
+	struct freer *freer = &fs->freer;
+
+	(void)pthread_setname_np(pthread_self(), "freer");
+	(void)pthread_mutex_lock(&freer->lock);
+	for (;;) {
+		struct inode *inode;
+
+		while (freer->count == 0 && !freer->ends)
+			(void)pthread_cond_wait(&freer->added, &freer->lock);
+		if (freer->count == 0)
+			break;
+		inode = freer->inodes[--freer->count];
+		(void)pthread_mutex_unlock(&freer->lock);
+		inode_put(fs, inode);
+		(void)pthread_mutex_lock(&freer->lock);
+	}
+	(void)pthread_mutex_unlock(&freer->lock);
+	return NULL;
+}
+
+int freer_start(struct sz_fs *fs)
+{
+	int result;
+
+	(void)pthread_mutex_init(&fs->freer.lock, NULL);
+	(void)pthread_cond_init(&fs->freer.added, NULL);
+	result = -pthread_create(&fs->freer.thread, NULL, freer_run, fs);
+	fs->freer.runs = result == 0;
+	return result;
+}
+
+void freer_stop(struct sz_fs *fs)
+{
+	if (!fs->freer.runs)
+		return;
+	(void)pthread_mutex_lock(&fs->freer.lock);
+	fs->freer.ends = true;
+	(void)pthread_cond_signal(&fs->freer.added);
+	(void)pthread_mutex_unlock(&fs->freer.lock);
+	(void)pthread_join(fs->freer.thread, NULL);
+	(void)pthread_mutex_destroy(&fs->freer.lock);
+	(void)pthread_cond_destroy(&fs->freer.added);
+	fs->freer.runs = false;
+}
+
+void inode_put_later(struct sz_fs *fs, struct inode *inode)
+{
+	struct freer *freer = &fs->freer;
+	bool is_taken = false;
+
+	if (freer->runs && inode->unlinked && S_ISREG(inode->mode) &&
+	    inode_u64(fs, inode, ZPL_SIZE) >= LARGE_BYTES) {
+		(void)pthread_mutex_lock(&freer->lock);
+		is_taken = freer->count < FREER_MAX;
+		if (is_taken) {
+			freer->inodes[freer->count++] = inode;
+			(void)pthread_cond_signal(&freer->added);
+		}
+		(void)pthread_mutex_unlock(&freer->lock);
+	}
+	if (!is_taken)
+		inode_put(fs, inode);
+}
+
 int unlinked_drain(struct sz_fs *fs)
 {
 	CLEANUP_FREE uint64_t *objects = NULL;

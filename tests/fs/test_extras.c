@@ -15,6 +15,7 @@
 #define CONTENT (5 * MIB + 1234)
 
 extern unsigned int zfs_txg_timeout;
+extern uint64_t zfs_dirty_data_max;
 
 static struct opened opened;
 static uint64_t root;
@@ -324,6 +325,41 @@ static void appended(void)
 	pool_close(&opened);
 }
 
+/* Who lets go of a large file does not wait until it is freed. */
+static void large_released(void)
+{
+	uint64_t dirty_max;
+	uint64_t file;
+	uint64_t other;
+	uint64_t waiting = 1;
+	struct stat stat;
+
+	open_new();
+	file = make(root, "large", S_IFREG | 0600);
+	other = make(root, "other", S_IFREG | 0600);
+	for (uint64_t i = 0; i < 8; i++)
+		NEED(sz_fs_write(opened.fs, file, content, 4096, i << 30) == 0);
+	NEED(sz_fs_hold(opened.fs, file) == 0 && sz_fs_unlink(opened.fs, root, "large") == 0);
+	sync_pool();
+	NEED(sz_fs_write(opened.fs, other, content, 4096, 0) == 0);
+	dirty_max = zfs_dirty_data_max;
+	zfs_dirty_data_max = 0; /* no transaction can begin */
+	sz_fs_release(opened.fs, file, 1);
+	zfs_dirty_data_max = dirty_max;
+	/* What is written has the freer go on. */
+	for (int i = 0; i < 100 && waiting > 0; i++) {
+		NEED(sz_fs_write(opened.fs, other, content, 4096, 0) == 0);
+		sync_pool();
+		sz_sleep_ms(10);
+		NEED(zap_count(opened.fs->os, opened.fs->unlinked_set, &waiting) == 0);
+	}
+	NEED(waiting == 0 && sz_fs_getattr(opened.fs, file, &stat) == -ENOENT);
+	reopen();
+	NEED(sz_fs_getattr(opened.fs, file, &stat) == -ENOENT);
+	NEED(sz_fs_lookup(opened.fs, root, "other", &other) == 0);
+	pool_close(&opened);
+}
+
 /* As `zfs set userquota@1=…` does it. */
 static void quota_set(zfs_userquota_prop_t kind, const char *id, uint64_t limit)
 {
@@ -495,6 +531,7 @@ TEST_OF(ranges)
 TEST_OF(clones)
 TEST_OF(flags)
 TEST_OF(appended)
+TEST_OF(large_released)
 TEST_OF(quotas)
 TEST_OF(large_folder)
 
@@ -518,9 +555,9 @@ int main(void)
 {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, devices_setup, devices_teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(test_ranges), CASE(test_clones),       CASE(test_clones_in_the_log),
-		CASE(test_flags),  CASE(test_appended),     CASE(test_quotas),
-		CASE(test_atimes), CASE(test_large_folder),
+		CASE(test_ranges), CASE(test_clones),   CASE(test_clones_in_the_log),
+		CASE(test_flags),  CASE(test_appended), CASE(test_large_released),
+		CASE(test_quotas), CASE(test_atimes),   CASE(test_large_folder),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

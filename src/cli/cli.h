@@ -246,6 +246,8 @@ extern const char *const words[WORD_COUNT];
 struct console {
 	FILE *out; /* NULL: the process's own */
 	FILE *err;
+	int out_fd;
+	int err_fd;
 	int in;
 	int terminal;             /* -1: none, or to be opened */
 	atomic_int signal_number; /* 0: none came */
@@ -259,6 +261,13 @@ void console_use(struct console *console);
 FILE *console_out(void);
 FILE *console_err(void);
 int console_in(void);
+int console_out_fd(void);
+int console_err_fd(void);
+/* To console_out, past what is buffered there. */
+int console_write(const void *data, size_t length) MUST_CHECK;
+/* For a console that is another's: out and err, of out_fd and err_fd, which stay open for as long. */
+int console_streams_open(struct console *console) MUST_CHECK;
+void console_streams_close(struct console *console);
 int console_terminal(void); /* the caller's to close; -1: there is none */
 bool console_agrees(void);  /* a line that begins with y */
 /*
@@ -392,8 +401,8 @@ void text_make_printable(char *text);
 struct progress;
 void file_tell(struct progress *progress, const char *path, const char *text);
 
-/* Copies what operands 1 to the last but one name. file_out: one file's content to a descriptor. */
-int file_out(struct sz_fs *fs, uint64_t inode, int fd, struct sz_error *error) MUST_CHECK;
+/* Copies what operands 1 to the last but one name. file_out: one file's content to the console. */
+int file_out(struct sz_fs *fs, uint64_t inode, struct sz_error *error) MUST_CHECK;
 /* The last name of a path whose slashes at the end are cut off. */
 const char *last_name(char *path);
 

@@ -17,7 +17,7 @@ int cmd_cat(struct invocation *invocation)
 		result = path_find(session.fs, path, &inode, &invocation->error);
 		if (result != 0)
 			break;
-		result = file_out(session.fs, inode, fileno(console_out()), &invocation->error);
+		result = file_out(session.fs, inode, &invocation->error);
 		if (result != 0)
 			(void)sz_fail(&invocation->error, result, "%s", path);
 	}

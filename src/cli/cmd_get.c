@@ -315,7 +315,7 @@ static int tree_get(struct get *get, uint64_t inode, uint32_t mode_type, const c
 	return result;
 }
 
-int file_out(struct sz_fs *fs, uint64_t inode, int fd, struct sz_error *error)
+int file_out(struct sz_fs *fs, uint64_t inode, struct sz_error *error)
 {
 	CLEANUP_FREE char *buffer = malloc(PIECE_BYTES);
 	uint64_t offset = 0;
@@ -326,7 +326,7 @@ int file_out(struct sz_fs *fs, uint64_t inode, int fd, struct sz_error *error)
 		result = sz_fs_read(fs, inode, buffer, PIECE_BYTES, offset, &done);
 		if (result != 0)
 			break;
-		result = sz_write(fd, buffer, done);
+		result = console_write(buffer, done);
 		if (result != 0)
 			return sz_fail(error, result, "standard output: %s", strerror(-result));
 		result = interrupt_check(error);
@@ -355,7 +355,7 @@ static int path_get(struct get *get, char *path, const char *target)
 	if (result != 0)
 		return sz_fail(get->error, result, "%s: %s", path, strerror(-result));
 	if (strcmp(target, "-") == 0) {
-		result = file_out(get->fs, inode, fileno(console_out()), get->error);
+		result = file_out(get->fs, inode, get->error);
 		return result == 0 ? 0 : sz_fail(get->error, result, "%s", path);
 	}
 	if (get->invocation->count > 3 && !is_folder)

@@ -62,7 +62,7 @@ static bool is_agreed(const struct removal *removal, const char *path)
 {
 	if (option_is_given(removal->invocation, OPTION_YES) ||
 	    option_is_given(removal->invocation, OPTION_DRY_RUN) || isatty(console_in()) != 1 ||
-	    isatty(fileno(console_err())) != 1)
+	    isatty(console_err_fd()) != 1)
 		return true;
 	(void)fprintf(console_err(), "szpool: remove %s and all that is in it? [y/N] ", path);
 	return console_agrees();

@@ -6,11 +6,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static struct console own = { .in = STDIN_FILENO, .terminal = -1, .wake_fd = -1 };
+/*
+ * How long after an interrupt output waits that nobody takes: then the command fails, so that it ends, and the
+ * process that runs it may.
+ */
+#define STUCK_LIMIT_MS 5000
+
+static struct console own = { .in = STDIN_FILENO,
+			      .terminal = -1,
+			      .wake_fd = -1,
+			      .out_fd = STDOUT_FILENO,
+			      .err_fd = STDERR_FILENO };
 static _Thread_local struct console *current;
 
 struct console *console_own(void)
@@ -41,6 +54,102 @@ FILE *console_err(void)
 int console_in(void)
 {
 	return console_current()->in;
+}
+
+int console_out_fd(void)
+{
+	return console_current()->out_fd;
+}
+
+int console_err_fd(void)
+{
+	return console_current()->err_fd;
+}
+
+/* Until something can be written; once there was an interrupt, for a while. */
+static int room_wait(const struct console *console, int fd)
+{
+	for (;;) {
+		struct pollfd fds[2] = { { .fd = fd, .events = POLLOUT },
+					 { .fd = console->wake_fd, .events = POLLIN } };
+		bool is_interrupted = interrupt_of(console) != 0;
+		int count = poll(fds, is_interrupted ? 1 : 2, is_interrupted ? STUCK_LIMIT_MS : -1);
+
+		if (count < 0 && errno != EINTR)
+			return -errno;
+		if (count == 0)
+			return -ETIMEDOUT;
+		if (count > 0 && fds[0].revents != 0)
+			return 0;
+	}
+}
+
+/* Where there is room, there is for so much: a pipe's promise. */
+static int write_watched(const struct console *console, int fd, const char *data, size_t length)
+{
+	struct stat stat_of;
+
+	if (fstat(fd, &stat_of) == 0 && (S_ISREG(stat_of.st_mode) || S_ISBLK(stat_of.st_mode)))
+		return sz_write(fd, data, length);
+	while (length > 0) {
+		size_t piece = length < PIPE_BUF ? length : PIPE_BUF;
+		int result = room_wait(console, fd);
+
+		if (result == 0)
+			result = sz_write(fd, data, piece);
+		if (result != 0)
+			return result;
+		data += piece;
+		length -= piece;
+	}
+	return 0;
+}
+
+int console_write(const void *data, size_t length)
+{
+	const struct console *console = console_current();
+
+	return console == &own ? sz_write(own.out_fd, data, length)
+			       : write_watched(console, console->out_fd, data, length);
+}
+
+static ssize_t out_write(void *context, const char *data, size_t length)
+{
+	const struct console *console = context;
+	int result = write_watched(console, console->out_fd, data, length);
+
+	errno = -result;
+	return result == 0 ? (ssize_t)length : 0;
+}
+
+static ssize_t err_write(void *context, const char *data, size_t length)
+{
+	const struct console *console = context;
+	int result = write_watched(console, console->err_fd, data, length);
+
+	errno = -result;
+	return result == 0 ? (ssize_t)length : 0;
+}
+
+int console_streams_open(struct console *console)
+{
+	bool is_terminal = isatty(console->out_fd) == 1;
+
+	console->out = fopencookie(console, "w", (cookie_io_functions_t){ .write = out_write });
+	console->err = fopencookie(console, "w", (cookie_io_functions_t){ .write = err_write });
+	if (console->out == NULL || console->err == NULL)
+		return -ENOMEM;
+	(void)setvbuf(console->out, NULL, is_terminal ? _IOLBF : _IOFBF, BUFSIZ);
+	(void)setvbuf(console->err, NULL, _IONBF, 0);
+	return 0;
+}
+
+void console_streams_close(struct console *console)
+{
+	if (console->out != NULL)
+		(void)fclose(console->out);
+	if (console->err != NULL)
+		(void)fclose(console->err);
 }
 
 int console_terminal(void)
@@ -84,7 +193,7 @@ int consent_ask(struct invocation *invocation, const char *question)
 {
 	if (option_is_given(invocation, OPTION_YES))
 		return 0;
-	if (isatty(console_in()) != 1 || isatty(fileno(console_err())) != 1)
+	if (isatty(console_in()) != 1 || isatty(console_err_fd()) != 1)
 		return sz_fail(&invocation->error, -ECANCELED,
 			       "%s: nothing was removed: without a terminal to ask at, that takes "
 			       "--yes",

@@ -76,7 +76,7 @@ void state_print(const char *state, int width)
 		color = "32"; /* green */
 	else if (strcmp(state, "DEGRADED") == 0)
 		color = "33"; /* yellow */
-	if (isatty(fileno(console_out())) == 1 && (no_color == NULL || no_color[0] == '\0'))
+	if (isatty(console_out_fd()) == 1 && (no_color == NULL || no_color[0] == '\0'))
 		(void)fprintf(console_out(), "\033[%sm%-*s\033[0m", color, width, state);
 	else
 		(void)fprintf(console_out(), "%-*s", width, state);
@@ -109,7 +109,7 @@ void name_print(const char *name)
 {
 	CLEANUP_FREE char *copy = strdup(name);
 
-	if (copy != NULL && isatty(fileno(console_out())) == 1)
+	if (copy != NULL && isatty(console_out_fd()) == 1)
 		text_make_printable(copy);
 	(void)fputs(copy != NULL ? copy : name, console_out());
 }

@@ -300,7 +300,7 @@ int passphrase_generate(struct invocation *invocation, struct sz_passphrase *pas
 	if (fflush(console_out()) != 0)
 		result = -errno;
 	if (result == 0)
-		result = sz_write(fileno(console_out()), secret, length + 1);
+		result = console_write(secret, length + 1);
 	if (result != 0) {
 		sz_secret_free(secret);
 		return sz_fail(&invocation->error, result,

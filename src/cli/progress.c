@@ -21,7 +21,7 @@ void progress_start(struct progress *progress, const struct invocation *invocati
 		.start_ns = now_ns,
 		.line_ns = now_ns,
 		.is_quiet = is_quiet,
-		.is_shown = isatty(fileno(console_err())) == 1 && !is_quiet,
+		.is_shown = isatty(console_err_fd()) == 1 && !is_quiet,
 	};
 }
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define CALLS_MAX 64U /* at a time; others wait for their turn */
+#define TURN_MS   200 /* between looks at whether it has come */
 
 /* A command that runs for another process. */
 struct call {
@@ -74,41 +75,27 @@ int serve_unmount(const char *folder, bool *is_over_out, struct sz_error *error)
 	return result;
 }
 
+/* What it wrote goes out, which may take a while if nobody reads it. */
 static void call_free(struct call *call)
 {
-	if (call->console.out != NULL)
-		(void)fclose(call->console.out);
-	if (call->console.err != NULL)
-		(void)fclose(call->console.err);
+	console_streams_close(&call->console);
 	sz_cleanup_fd(&call->console.wake_fd);
 	sz_cleanup_fd(&call->connection);
 	sz_control_request_free(&call->request);
 	free(call);
 }
 
-static FILE *stream_open(int *fd, int buffering)
-{
-	FILE *stream = fdopen(*fd, "w");
-
-	if (stream == NULL)
-		return NULL;
-	*fd = -1; /* the stream's */
-	(void)setvbuf(stream, NULL, buffering, BUFSIZ);
-	return stream;
-}
-
 static int console_make(struct call *call)
 {
 	struct console *console = &call->console;
 	int *fds = call->request.fds;
-	bool is_terminal = isatty(fds[SZ_CONTROL_OUT]) == 1;
 
 	console->in = fds[SZ_CONTROL_IN];
 	console->terminal = fds[SZ_CONTROL_TERMINAL];
 	console->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	console->out = stream_open(&fds[SZ_CONTROL_OUT], is_terminal ? _IOLBF : _IOFBF);
-	console->err = stream_open(&fds[SZ_CONTROL_ERR], _IONBF);
-	return console->wake_fd < 0 || console->out == NULL || console->err == NULL ? -ENOMEM : 0;
+	console->out_fd = fds[SZ_CONTROL_OUT];
+	console->err_fd = fds[SZ_CONTROL_ERR];
+	return console->wake_fd < 0 ? -ENOMEM : console_streams_open(console);
 }
 
 /* Signals that the caller got; that it is gone interrupts too. */
@@ -160,6 +147,7 @@ static void call_run(struct call *call)
 	(void)pthread_join(watcher, NULL);
 }
 
+/* Its connection is nobody else's from then on; it counts until it is freed. */
 static void call_leave(struct call *call)
 {
 	(void)pthread_mutex_lock(&lock);
@@ -169,8 +157,10 @@ static void call_leave(struct call *call)
 			break;
 		}
 	}
-	call_count--;
+	(void)pthread_mutex_unlock(&lock);
 	call_free(call);
+	(void)pthread_mutex_lock(&lock);
+	call_count--;
 	(void)pthread_cond_signal(&ended);
 	(void)pthread_mutex_unlock(&lock);
 }
@@ -190,26 +180,38 @@ static void *call_serve(void *argument)
 	return NULL;
 }
 
+/* False: this process was interrupted before its turn came. Under lock. */
+static bool turn_wait(void)
+{
+	while (call_count == CALLS_MAX && interrupt_signal() == 0) {
+		(void)pthread_mutex_unlock(&lock);
+		sz_sleep_ms(TURN_MS);
+		(void)pthread_mutex_lock(&lock);
+	}
+	return call_count < CALLS_MAX;
+}
+
 static void call_start(int connection)
 {
 	struct call *call = calloc(1, sizeof(*call));
 	pthread_attr_t detached;
 	pthread_t thread;
-	bool is_started;
+	bool is_started = false;
 
 	if (call == NULL) {
 		(void)close(connection);
 		return;
 	}
-	*call = (struct call){ .connection = connection,
-			       .console = { .in = -1, .terminal = -1, .wake_fd = -1 },
-			       .request.fds = { -1, -1, -1, -1, -1 } };
+	*call = (struct call){
+		.connection = connection,
+		.console = { .in = -1, .terminal = -1, .wake_fd = -1, .out_fd = -1, .err_fd = -1 },
+		.request.fds = { -1, -1, -1, -1, -1 }
+	};
 	(void)pthread_mutex_lock(&lock);
-	while (call_count == CALLS_MAX)
-		(void)pthread_cond_wait(&ended, &lock);
 	(void)pthread_attr_init(&detached);
 	(void)pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-	is_started = pthread_create(&thread, &detached, call_serve, call) == 0;
+	if (turn_wait())
+		is_started = pthread_create(&thread, &detached, call_serve, call) == 0;
 	(void)pthread_attr_destroy(&detached);
 	if (is_started) {
 		call->next = calls;

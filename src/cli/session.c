@@ -254,8 +254,7 @@ int session_close(struct invocation *invocation, struct session *session, int re
 	struct sz_error *error = result == 0 ? &invocation->error : &ignored;
 	/* All that is not on disk yet is written: this may take a while. */
 	bool is_told = session->store != NULL && !sz_store_is_read_only(session->store) &&
-		       !sz_store_is_volatile(session->store) &&
-		       isatty(fileno(console_err())) == 1 &&
+		       !sz_store_is_volatile(session->store) && isatty(console_err_fd()) == 1 &&
 		       !option_is_given(invocation, OPTION_QUIET);
 	int closed = 0;
 

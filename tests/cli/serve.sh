@@ -187,6 +187,26 @@ kill -TERM "$server"
 status=0
 wait "$server" || status=$?
 ok "a terminated server ends in good order" test $status = 0
+# Callers that do not read: as many as there may be, and one that waits for its turn.
+ok "serve" serve_here
+mkfifo unread
+exec 4<>unread # a reader that does not read
+"$szpool" cat store /big >unread 2>/dev/null &
+stuck=($!)
+has_called "${stuck[0]}"
+for i in $(seq 65); do
+	"$szpool" cat store /typed >unread 2>/dev/null &
+	stuck+=($!)
+done
+for i in "${stuck[@]}"; do has_called "$i"; done
+sleep 1
+kill -TERM "$server"
+timeout 60 tail --pid="$server" -f /dev/null || kill -KILL "$server"
+status=0
+wait "$server" || status=$?
+ok "a terminated server ends, though nobody reads what commands write" test $status = 0
+exec 4<&-
+wait "${stuck[@]}" 2>/dev/null
 ok "serve that never seals" run serve --seal-interval off store
 ok "status" run status --json store
 then_ok "says so" jq -e '.sealing.interval_s == 0' out

@@ -24,6 +24,7 @@
 
 struct put {
 	struct invocation *invocation;
+	struct sz_pool *pool;
 	struct sz_fs *fs;
 	struct sz_error *error;
 	struct link_tree links;
@@ -38,6 +39,12 @@ struct put {
 
 static int pool_fail(struct put *put, const char *path, int result)
 {
+	if (result == -ENOSPC && sz_pool_room(put->pool) < PIECE_BYTES)
+		return sz_fail(
+			put->error, result,
+			"%s: cannot be stored: no space is left on the store's disk, but for "
+			"what removing and closing need",
+			path);
 	return sz_fail(put->error, result, "%s: cannot be stored: %s", path, strerror(-result));
 }
 
@@ -521,6 +528,7 @@ int cmd_put(struct invocation *invocation)
 		result = session_open(invocation, false, SESSION_FS, &session);
 	if (result != 0)
 		return result;
+	put.pool = session.pool;
 	put.fs = session.fs;
 	own_folders_find(&put, session.store);
 	progress_start(&put.progress, invocation, "put");

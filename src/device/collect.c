@@ -372,14 +372,15 @@ static size_t due_count(const struct retention *retention)
 	return due;
 }
 
-/* Carries it out. */
-static int retention_apply(struct sz_store *store, struct retention *retention)
+/* Carries it out. with_orphans: nothing is being built that no generation refers to yet. */
+static int retention_apply(struct sz_store *store, struct retention *retention, bool with_orphans)
 {
 	CLEANUP(sz_id_set_free) struct id_set kept = { 0 };
 	struct removing removing = { store, &kept };
 	int result = store->collector.is_broken ? -EIO : sz_lock_verify(store);
 
-	if (result != 0 || (store->collector.has_looked && due_count(retention) == 0))
+	if (result != 0 ||
+	    ((store->collector.has_looked || !with_orphans) && due_count(retention) == 0))
 		return result;
 	for (size_t i = 0; i < retention->count; i++)
 		if (retention->retained[i].reasons == 0 &&
@@ -393,7 +394,7 @@ static int retention_apply(struct sz_store *store, struct retention *retention)
 		if (retention->retained[i].reasons == 0)
 			result = sz_refs_walk(&store->collector.refs, retention->line[i],
 					      object_remove, &removing);
-	if (result == 0 && !store->collector.has_looked) {
+	if (result == 0 && with_orphans && !store->collector.has_looked) {
 		result = sz_orphans_collect(store, &kept);
 		store->collector.has_looked = result == 0;
 	}
@@ -438,7 +439,7 @@ int sz_collect(struct sz_store *store, enum collect_mode mode)
 	for (size_t i = 0; i < retention.count && mode == COLLECT_HISTORY; i++)
 		retention.retained[i].reasons &= SZ_RETAIN_ALWAYS;
 	links_keep(store, &retention);
-	return retention_apply(store, &retention);
+	return retention_apply(store, &retention, true);
 }
 
 int sz_collect_fail(const struct sz_store *store, int result, struct sz_error *error)
@@ -456,11 +457,14 @@ int sz_collect_space(struct sz_store *store, uint64_t wanted_bytes)
 
 	if (result != 0)
 		return -ENOSPC;
+	wanted_bytes -= retention.due_bytes < wanted_bytes ? retention.due_bytes : wanted_bytes;
 	left = retention.history_bytes > wanted_bytes ? retention.history_bytes - wanted_bytes : 0;
 	(void)sz_retain_fit(retention.retained, retention.count, left);
 	links_keep(store, &retention);
 	if (due_count(&retention) == 0)
 		return -ENOSPC;
-	result = retention_apply(store, &retention);
+	result = retention_apply(store, &retention, false);
+	if (result == 0)
+		result = sz_roots_sync(store); /* some hosts give space back only then */
 	return result == 0 ? 0 : -ENOSPC;
 }

@@ -103,7 +103,10 @@ enum collect_mode {
 int sz_collect(struct sz_store *store, enum collect_mode mode) MUST_CHECK;
 /* Says why, and returns result. */
 int sz_collect_fail(const struct sz_store *store, int result, struct sz_error *error);
-/* For lack of space: the oldest go that may, until so much has come free. -ENOSPC: none may. */
+/*
+ * For lack of space: the oldest go that may, until so much has come free. -ENOSPC: none may. Allowed while an epoch is
+ * being sealed, too.
+ */
 int sz_collect_space(struct sz_store *store, uint64_t wanted_bytes) MUST_CHECK;
 /* Removes an object's files from all folders; those in one part. */
 void sz_object_remove(struct sz_store *store, const struct sz_id *id);

@@ -30,8 +30,9 @@
 #define LEVEL_FACTOR   16U
 #define LEVEL_SECTORS  1024U
 #define LEVELS         4U
-#define DELTAS_MAX     48U /* of a device */
-#define DEAD_BANDS_MIN 2U  /* so much dead space is let be: 16 MiB, by default */
+#define DELTAS_MAX     48U  /* of a device */
+#define SHORT_BANDS    16UL /* room for so many on a disk is little */
+#define DEAD_BANDS_MIN 2U   /* so much dead space is let be: 16 MiB, by default */
 #define STEP_SHARE     16U /* a step of a major compaction: this part of what a device stores … */
 #define STEP_PACE      4U  /* … or so many times what the seal writes, if that is more */
 #define SKIPPED_MAX    16U /* bands that cannot be read now: if there are more, a disk fails */
@@ -657,13 +658,49 @@ static int compaction_run(struct compaction *compaction)
 	return result != 0 || is_left ? result : merge_run(compaction, device->delta_count);
 }
 
+/* Do deltas say all of a band? Then nobody will read it again. */
+static bool band_is_hidden(struct sz_device *device, uint32_t band, const struct row *row)
+{
+	uint64_t at = sz_band_base(device, band);
+	uint64_t end = at + sz_band_length(device, band);
+
+	while (at < end) {
+		uint32_t count = (uint32_t)(end - at);
+		struct piece piece;
+
+		if (!sz_deltas_find(device, 0, device->delta_count, row->folded_to, at, &count,
+				    &piece))
+			return false;
+		at += count;
+	}
+	return true;
+}
+
+/* What a disk without room gets back, and nothing is written for: bands that are hidden as a whole. */
+static int hidden_drop(struct compaction *compaction)
+{
+	struct sz_device *device = compaction->device;
+	int result = 0;
+
+	for (uint32_t i = 0; i < device->shard_count * SZ_SHARD_BANDS && result == 0; i++) {
+		struct new_row gone = { .band = i, .row = { .epoch = device->sealing->number } };
+		struct row row;
+
+		if (row_find(device, i, &row) && row.epoch < device->sealing->number &&
+		    band_is_hidden(device, i, &row))
+			result = row_add(compaction->seal, &gone);
+	}
+	return result;
+}
+
 int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode mode,
 	       struct device_seal *seal)
 {
 	struct compaction compaction = {
 		.device = device, .batch = batch, .seal = seal, .all = mode == COMPACT_ALL
 	};
-	int result;
+	size_t row_count = seal->row_count;
+	int result = 0;
 
 	if (device->delta_count == 0 || mode == COMPACT_NOTHING ||
 	    (mode == COMPACT_LEAST && device->delta_count < DELTAS_MAX))
@@ -671,7 +708,12 @@ int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode 
 	compaction.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
 	if (compaction.buffer == NULL)
 		return -ENOMEM;
-	result = compaction_run(&compaction);
+	/* A band is dropped or folded: what it was folded to would be lost. */
+	if (!compaction.all &&
+	    sz_device_room(device) < SHORT_BANDS * device->store->band_sectors * SECTOR)
+		result = hidden_drop(&compaction);
+	if (result == 0 && seal->row_count == row_count)
+		result = compaction_run(&compaction);
 	sz_builder_fini(&compaction.builder);
 	sz_wipe(compaction.buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
 	free(compaction.buffer);

@@ -185,6 +185,15 @@ struct sz_store_info {
 };
 void sz_store_info(struct sz_store *, struct sz_store_info *info_out);
 
+/*
+ * Space (docs/DESIGN.md). sz_store_room: what may still be written to all devices together before a disk has less than
+ * its reserve and what the next seal needs. 0: new data is to be refused; what frees space goes on.
+ */
+uint64_t sz_store_room(struct sz_store *);
+bool sz_store_is_short(struct sz_store *); /* there is little of it */
+/* For new data: lets history go until there is so much room. -ENOSPC: nothing more may go. */
+int sz_store_make_room(struct sz_store *, uint64_t wanted_bytes) MUST_CHECK;
+
 /* What is kept of the history besides the ladder that is always kept (docs/DESIGN.md). */
 struct sz_keep_policy {
 	uint32_t last;   /* so many of the newest complete generations */
@@ -327,6 +336,11 @@ int sz_device_read(struct sz_device *, uint64_t sector, uint32_t count, void *bu
 int sz_device_write(struct sz_device *, uint64_t sector, uint32_t count,
 		    const void *buffer) MUST_CHECK;
 int sz_device_trim(struct sz_device *, uint64_t sector, uint64_t count) MUST_CHECK;
+/*
+ * After -ENOSPC of a write or TRIM that began at since_ns (sz_clock_ns): lets history go. 0: it is worth trying again.
+ * -ENOSPC: there is none that may.
+ */
+int sz_device_make_room(struct sz_device *, uint64_t since_ns) MUST_CHECK;
 /* When it returns 0, all that completed before the call is durable. A failure is sticky. */
 int sz_device_flush(struct sz_device *) MUST_CHECK;
 

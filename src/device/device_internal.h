@@ -457,10 +457,15 @@ struct sz_store {
 	uint64_t opened_time_ns;
 	uint64_t opened_boot_ns;
 
+	/* space.c: what there is room for, and when that was looked at */
+	atomic_uint_fast64_t room_bytes;
+	atomic_uint_fast64_t room_looked_ns;
+
 	atomic_bool has_begun; /* the live epoch has its logs; changes under begin_lock */
 	/* guarded by seal_lock; root also by begin_lock */
 	uint64_t epoch;           /* the live one's number; changes under begin_lock, too */
 	uint64_t pause_ns;        /* for how long the last seal held writers up */
+	uint64_t room_made_ns;    /* when history was removed last, for lack of space */
 	uint64_t compacted_bytes; /* that compaction has written since the opening */
 	bool is_sealing;
 	uint64_t sealing_number;
@@ -868,6 +873,8 @@ int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *er
 /* space.c */
 /* What the disk of a device's folder has free beyond its reserve; where that cannot be told, enough. */
 uint64_t sz_device_room(const struct sz_device *device);
+/* Under seal_lock: for lack of space history goes. -ENOSPC: there is none that may. */
+int sz_room_make(struct sz_store *store, uint64_t wanted_bytes) MUST_CHECK;
 
 /* compact.c: part of a seal */
 enum compact_mode {

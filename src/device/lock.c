@@ -175,6 +175,9 @@ int sz_lock_announce(struct sz_store *store, struct sz_error *error)
 	if (!writes_folders(store) || store->lock_fd < 0)
 		return 0;
 	result = record_replace(store, &fd);
+	/* On a full disk the record of before is locked all the same; it only names another holder. */
+	if (result == -ENOSPC || result == -EDQUOT)
+		return 0;
 	if (result != 0)
 		return sz_fail(error, result, "%s: the lock record: %s", store->path,
 			       strerror(-result));

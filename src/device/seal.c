@@ -270,12 +270,17 @@ static int seal_try(struct sz_store *store, enum compact_mode mode, struct sz_er
 				     (unsigned long long)store->sealing_number, strerror(-result));
 }
 
+static bool is_full(int result)
+{
+	return result == -ENOSPC || result == -EDQUOT;
+}
+
 /* What a compaction that nobody asked for has taken of a full disk, the seal may need. */
 static int seal_finish(struct sz_store *store, enum compact_mode mode, struct sz_error *error)
 {
 	int result = seal_try(store, mode, error);
 
-	if ((result != -ENOSPC && result != -EDQUOT) || mode == COMPACT_ALL)
+	if (!is_full(result) || mode == COMPACT_ALL)
 		return result;
 	if (error != NULL)
 		*error = (struct sz_error){ 0 };
@@ -343,9 +348,8 @@ static bool is_dirty(struct sz_store *store)
 	return found;
 }
 
-int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *error)
+static int seal(struct sz_store *store, enum seal_mode mode, struct sz_error *error)
 {
-	MUTEX_SCOPE(&store->seal_lock);
 	bool needs_logs = mode != SEAL_LAST;
 	bool with_logs;
 	int result = devices_check(store, error);
@@ -363,6 +367,21 @@ int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *er
 			return sz_fail(error, result, "beginning an epoch: %s", strerror(-result));
 	} while (!epoch_end(store, with_logs, needs_logs));
 	return seal_finish(store, mode == SEAL_COMPACT ? COMPACT_ALL : COMPACT_DUE, error);
+}
+
+int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *error)
+{
+	MUTEX_SCOPE(&store->seal_lock);
+
+	for (;;) {
+		int result = seal(store, mode, error);
+
+		/* As long as there is history that may go. */
+		if (!is_full(result) || mode == SEAL_COMPACT || sz_room_make(store, 0) != 0)
+			return result;
+		if (error != NULL)
+			*error = (struct sz_error){ 0 };
+	}
 }
 
 int sz_store_seal(struct sz_store *store, struct sz_error *error)

@@ -1,17 +1,42 @@
 /*
- * space: what the disks under a store have free. Of that a reserve is left for what has to be written: seals, and
- * what removes.
+ * space: what the disks under a store still have, who may use it, and how it is won back.
+ *
+ *   of a disk's free space                              may be used by
+ *   what is beyond the rest                             new data
+ *   what the next seal writes, as the logs stand        seals
+ *   the reserve: 2 %, 64 to 256 MiB                     deletes, seals, collecting, what ZFS has accepted already
+ *
+ * Who meets a full disk has history removed, the oldest first, and tries again.
  */
 #include "device/device_internal.h"
 
-#define MIB           (1ULL << 20)
-#define RESERVE_SHARE 50U /* 2 % of a disk … */
-#define RESERVE_MIN   (32 * MIB)
-#define RESERVE_MAX   (256 * MIB) /* … between these */
+#include <errno.h>
 
-static uint64_t reserve_of(uint64_t disk_bytes)
+#define MIB           (1ULL << 20)
+#define RESERVE_SHARE 50U /* 2 % of a disk; at least what opening, a delete, a seal write, thrice */
+#define RESERVE_MIN   (64 * MIB)
+#define RESERVE_MAX   (256 * MIB)
+#define SHORT_BYTES   (32 * MIB) /* of room: new data comes by megabytes, and may be refused */
+#define ROOM_STEP     (16 * MIB) /* of history that goes: each takes a walk over the index */
+#define LOOK_NS       (20ULL * 1000 * 1000) /* age of figures: at 1 GB/s, less than the reserve */
+#define SHORT_LOOK_NS (1ULL * 1000 * 1000)  /* once there is no room */
+#define SEAL_PAGES    128U                  /* of a device: hot image, index pages, root */
+
+struct disk {
+	uint64_t id;
+	uint64_t free_bytes;
+	uint64_t needed_bytes; /* that are to stay free for other things than new data */
+	uint32_t devices;
+};
+struct disks {
+	struct disk at[SZ_DEVICES_MAX];
+	uint32_t count;
+	uint32_t devices;
+};
+
+static uint64_t reserve_of(const struct sz_space *space)
 {
-	uint64_t share = disk_bytes / RESERVE_SHARE;
+	uint64_t share = space->total_bytes / RESERVE_SHARE;
 
 	if (share > RESERVE_MAX)
 		return RESERVE_MAX;
@@ -20,13 +45,137 @@ static uint64_t reserve_of(uint64_t disk_bytes)
 
 uint64_t sz_device_room(const struct sz_device *device)
 {
-	struct sz_backend *backend = device->store->folders[device->folder].backend;
-	uint64_t free_bytes;
-	uint64_t total_bytes;
+	struct sz_space space;
 	uint64_t reserve;
 
-	if (sz_backend_space(backend, &free_bytes, &total_bytes) != 0)
+	if (sz_backend_space(device->store->folders[device->folder].backend, &space) != 0)
 		return UINT64_MAX;
-	reserve = reserve_of(total_bytes);
-	return free_bytes > reserve ? free_bytes - reserve : 0;
+	reserve = reserve_of(&space);
+	return space.free_bytes > reserve ? space.free_bytes - reserve : 0;
+}
+
+/* What a seal of an epoch writes beside its finished bands, at most, in pages. */
+static uint64_t epoch_pages(const struct sz_device *device, const struct epoch *epoch)
+{
+	uint64_t pages = epoch->log.next_page;
+
+	for (uint32_t i = 0; i < epoch->source_count; i++) {
+		const struct source *source = epoch->sources[i];
+
+		if (source == NULL)
+			continue;
+		if (source->state == BAND_OPEN) /* padding, and its pages */
+			pages += sz_band_slots(source->next_slot, device->store->band_sectors) -
+				 source->next_slot + source->next_slot / SZ_LEAF_ENTRIES + 2;
+		else if (source->state == BAND_CLOSED || source->state == BAND_BROKEN)
+			pages += source->next_slot;
+	}
+	return pages;
+}
+
+static uint64_t seal_bytes(struct sz_device *device)
+{
+	MUTEX_SCOPE(&device->log_lock);
+	uint64_t pages = epoch_pages(device, device->live);
+
+	if (device->sealing != NULL)
+		pages += epoch_pages(device, device->sealing);
+	return (pages + pages / 8 + SEAL_PAGES) * SECTOR;
+}
+
+static void disks_look(struct sz_store *store, struct disks *disks)
+{
+	*disks = (struct disks){ 0 };
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		struct sz_device *device = &store->devices[i];
+		uint32_t folder = device->folder;
+		struct sz_space space;
+		uint32_t j = 0;
+
+		if (folder == NO_DEVICE ||
+		    sz_backend_space(store->folders[folder].backend, &space) != 0)
+			continue;
+		while (j < disks->count && disks->at[j].id != space.disk)
+			j++;
+		if (j == disks->count)
+			disks->at[disks->count++] =
+				(struct disk){ .id = space.disk,
+					       .free_bytes = space.free_bytes,
+					       .needed_bytes = reserve_of(&space) };
+		disks->at[j].needed_bytes += seal_bytes(device);
+		disks->at[j].devices++;
+		disks->devices++;
+	}
+}
+
+static void space_look(struct sz_store *store)
+{
+	struct disks disks;
+	uint64_t room = UINT64_MAX; /* of a device */
+
+	disks_look(store, &disks);
+	for (uint32_t i = 0; i < disks.count; i++) {
+		const struct disk *disk = &disks.at[i];
+		uint64_t left = disk->free_bytes > disk->needed_bytes
+					? disk->free_bytes - disk->needed_bytes
+					: 0;
+
+		if (left / disk->devices < room)
+			room = left / disk->devices;
+	}
+	atomic_store(&store->room_bytes, disks.count == 0 ? UINT64_MAX : room * disks.devices);
+	atomic_store(&store->room_looked_ns, sz_clock_ns());
+}
+
+uint64_t sz_store_room(struct sz_store *store)
+{
+	uint64_t old_ns = sz_clock_ns() - atomic_load(&store->room_looked_ns);
+
+	if (store->is_volatile)
+		return UINT64_MAX;
+	if (old_ns > (atomic_load(&store->room_bytes) == 0 ? SHORT_LOOK_NS : LOOK_NS))
+		space_look(store);
+	return atomic_load(&store->room_bytes);
+}
+
+bool sz_store_is_short(struct sz_store *store)
+{
+	return sz_store_room(store) < SHORT_BYTES;
+}
+
+int sz_room_make(struct sz_store *store, uint64_t wanted_bytes)
+{
+	int result;
+
+	if (!writes_folders(store))
+		return -ENOSPC;
+	result = sz_collect_space(store, wanted_bytes > ROOM_STEP ? wanted_bytes : ROOM_STEP);
+	if (result == 0)
+		store->room_made_ns = sz_clock_ns();
+	return result;
+}
+
+int sz_store_make_room(struct sz_store *store, uint64_t wanted_bytes)
+{
+	MUTEX_SCOPE(&store->seal_lock);
+
+	for (;;) {
+		uint64_t room;
+
+		space_look(store);
+		room = atomic_load(&store->room_bytes);
+		if (room >= wanted_bytes)
+			return 0;
+		if (sz_room_make(store, wanted_bytes - room) != 0)
+			return -ENOSPC;
+	}
+}
+
+int sz_device_make_room(struct sz_device *device, uint64_t since_ns)
+{
+	struct sz_store *store = device->store;
+	MUTEX_SCOPE(&store->seal_lock);
+
+	/* Others met the full disk at the same time, and somebody has seen to it. */
+	return store->room_made_ns > since_ns ? 0 : sz_room_make(store, 0);
 }

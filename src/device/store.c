@@ -132,8 +132,12 @@ int sz_store_close(struct sz_store *store, struct sz_error *error)
 {
 	int result = writes_folders(store) ? sz_seal_run(store, SEAL_LAST, error) : 0;
 
-	if (result == 0 && writes_folders(store))
+	if (result == 0 && writes_folders(store)) {
+		/* What was freed is known to be dead now, and not before: so it goes with one more. */
+		if (sz_store_is_short(store))
+			(void)!sz_seal_run(store, SEAL_ALWAYS, NULL);
 		sz_epoch_discard(store);
+	}
 	sz_store_free(store);
 	return result;
 }
@@ -182,8 +186,7 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 	for (uint32_t i = 0; i < store->device_count; i++) {
 		struct sz_device *device = &store->devices[i];
 		struct sz_backend *backend;
-		uint64_t free_bytes;
-		uint64_t total_bytes;
+		struct sz_space space;
 		uint64_t stored;
 		uint64_t dead;
 
@@ -198,9 +201,9 @@ void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 		backend = store->folders[device->folder].backend;
 		(void)!sz_backend_list(backend, SZ_SEALED, size_add, &sizes);
 		(void)!sz_backend_list(backend, SZ_LIVE, size_add, &sizes);
-		if (sz_backend_space(backend, &free_bytes, &total_bytes) == 0 &&
-		    free_bytes < info_out->host_free_bytes)
-			info_out->host_free_bytes = free_bytes;
+		if (sz_backend_space(backend, &space) == 0 &&
+		    space.free_bytes < info_out->host_free_bytes)
+			info_out->host_free_bytes = space.free_bytes;
 	}
 	if (info_out->host_free_bytes == UINT64_MAX)
 		info_out->host_free_bytes = 0;

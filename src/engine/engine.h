@@ -76,7 +76,15 @@ typedef void sz_pool_suspended_fn(void *context, const struct sz_error *error);
 void sz_pool_on_suspend(struct sz_pool *, sz_pool_suspended_fn *, void *context);
 bool sz_pool_is_suspended(struct sz_pool *);
 
-/* Pool and dataset space in bytes, as df would say. */
+/* Bytes of files for which the disks under the pool have room, beyond their reserve. */
+uint64_t sz_pool_room(struct sz_pool *);
+/*
+ * May so much new data come? Where there is no room, what was accepted is written out first, and history goes. -ENOSPC:
+ * no; what frees space goes on.
+ */
+int sz_pool_admit(struct sz_pool *, uint64_t bytes) MUST_CHECK;
+
+/* Pool and dataset space in bytes, as df would say: of pool and disks what has less. */
 struct sz_pool_space {
 	uint64_t size_bytes; /* usable, after redundancy */
 	uint64_t used_bytes;

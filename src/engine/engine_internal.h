@@ -49,6 +49,9 @@ void sz_accounting_register(void);
 int sz_properties_make(const struct sz_property *properties, size_t count, nvlist_t **pool_out,
 		       nvlist_t **dataset_out, struct sz_error *error);
 
+/* Before an export: a disk that is full gets back what the pool has free. */
+void sz_pool_give_back(struct sz_pool *);
+
 /* A root vdev with the leaf of a device as its only child, as attaching wants it; the caller's. */
 nvlist_t *sz_pool_leaf_root(uint32_t index);
 

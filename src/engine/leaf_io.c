@@ -14,11 +14,14 @@
 #include <stdatomic.h>
 
 /*
- * Writes to a full disk are tried again for this long before ZFS is told: space may come back. The
- * time counts from the first of them, for the workers are few and the writes many.
+ * Writes to a full disk for which no room can be made are tried again for this long before ZFS is told: space
+ * may come back. The time counts from the first of them, for the workers are few and the writes many.
  */
 #define NO_SPACE_RETRY_NS (3ULL * 1000 * 1000 * 1000)
 #define NO_SPACE_PAUSE_MS 100U
+
+/* Bytes that are written for one that ZFS has accepted: metadata, small blocks. */
+#define OVERHEAD          2U
 
 static bool read_is_checked(const zio_t *zio)
 {
@@ -66,12 +69,50 @@ static bool full_too_long(_Atomic uint64_t *full_since_ns)
 	return now_ns - never > NO_SPACE_RETRY_NS;
 }
 
+uint64_t sz_unwritten_bytes(spa_t *spa)
+{
+	dsl_pool_t *pool = spa_get_dsl(spa);
+	uint64_t bytes;
+
+	if (pool == NULL)
+		return 0;
+	mutex_enter(&pool->dp_lock);
+	bytes = pool->dp_dirty_total;
+	mutex_exit(&pool->dp_lock);
+	return bytes * OVERHEAD;
+}
+
+/* A write or TRIM, until there is space for it, or for too long there has been none. */
+static int leaf_change(zio_t *zio, struct sz_device *device, const void *buffer,
+		       _Atomic uint64_t *full_since_ns)
+{
+	uint64_t sector = zio->io_offset / SZ_SECTOR_BYTES;
+	uint64_t count = zio->io_size / SZ_SECTOR_BYTES;
+	int result;
+
+	for (;;) {
+		uint64_t since_ns = sz_clock_ns();
+
+		result = zio->io_type == ZIO_TYPE_TRIM
+				 ? sz_device_trim(device, sector, count)
+				 : sz_device_write(device, sector, (uint32_t)count, buffer);
+		if (result != -ENOSPC)
+			break;
+		if (sz_device_make_room(device, since_ns) == 0)
+			continue;
+		if (full_too_long(full_since_ns))
+			break;
+		sz_sleep_ms(NO_SPACE_PAUSE_MS);
+	}
+	if (result == 0 && atomic_load(full_since_ns) != 0)
+		atomic_store(full_since_ns, 0);
+	return result;
+}
+
 static int leaf_write(zio_t *zio, struct sz_device *device, _Atomic uint64_t *full_since_ns,
 		      struct sz_bounce *bounce)
 {
-	uint32_t count = (uint32_t)(zio->io_size / SZ_SECTOR_BYTES);
 	void *buffer;
-	int result;
 
 	if (abd_is_linear(zio->io_abd)) {
 		buffer = abd_to_buf(zio->io_abd);
@@ -79,15 +120,7 @@ static int leaf_write(zio_t *zio, struct sz_device *device, _Atomic uint64_t *fu
 		buffer = bounce_get(bounce, zio->io_size);
 		abd_copy_to_buf(buffer, zio->io_abd, zio->io_size);
 	}
-	for (;;) {
-		result = sz_device_write(device, zio->io_offset / SZ_SECTOR_BYTES, count, buffer);
-		if (result != -ENOSPC || full_too_long(full_since_ns))
-			break;
-		sz_sleep_ms(NO_SPACE_PAUSE_MS);
-	}
-	if (result == 0 && atomic_load(full_since_ns) != 0)
-		atomic_store(full_since_ns, 0);
-	return result;
+	return leaf_change(zio, device, buffer, full_since_ns);
 }
 
 /*
@@ -106,7 +139,6 @@ static void flush_failed(vdev_t *vd)
 int sz_leaf_io(zio_t *zio, struct sz_device *device, _Atomic uint64_t *full_since_ns,
 	       struct sz_bounce *bounce)
 {
-	uint64_t sector = zio->io_offset / SZ_SECTOR_BYTES;
 	int result;
 
 	switch (zio->io_type) {
@@ -115,7 +147,7 @@ int sz_leaf_io(zio_t *zio, struct sz_device *device, _Atomic uint64_t *full_sinc
 	case ZIO_TYPE_WRITE:
 		return leaf_write(zio, device, full_since_ns, bounce);
 	case ZIO_TYPE_TRIM:
-		return sz_device_trim(device, sector, zio->io_size / SZ_SECTOR_BYTES);
+		return leaf_change(zio, device, NULL, full_since_ns);
 	case ZIO_TYPE_FLUSH:
 		result = sz_device_flush(device);
 		if (result != 0)

@@ -359,8 +359,10 @@ int sz_pool_export(struct sz_pool *pool, struct sz_error *error)
 		sz_watch_stop(pool);
 	} else {
 		/* What is large is written while the watch sees exactly how the pool is. */
-		if (!pool->read_only)
+		if (!pool->read_only) {
 			txg_wait_synced(spa_get_dsl(pool->spa), 0);
+			sz_pool_give_back(pool);
+		}
 		sz_watch_exporting(pool);
 		spa_close(pool->spa, pool_tag);
 		result = -export_retried();
@@ -381,26 +383,5 @@ int sz_pool_sync(struct sz_pool *pool, struct sz_error *error)
 	if (spa_suspended(pool->spa))
 		return sz_pool_suspended(pool->store, error);
 	txg_wait_synced(spa_get_dsl(pool->spa), 0);
-	return 0;
-}
-
-int sz_pool_space(struct sz_pool *pool, struct sz_pool_space *space_out)
-{
-	objset_t *os;
-	uint64_t referenced;
-	uint64_t available;
-	uint64_t objects_used;
-	uint64_t objects_available;
-	int result = dmu_objset_hold(SZ_POOL_NAME, pool_tag, &os);
-
-	if (result != 0)
-		return -result;
-	dmu_objset_space(os, &referenced, &available, &objects_used, &objects_available);
-	space_out->used_bytes = dsl_dir_phys(os->os_dsl_dataset->ds_dir)->dd_used_bytes;
-	dmu_objset_rele(os, pool_tag);
-	space_out->available_bytes = available;
-	space_out->size_bytes = space_out->used_bytes + available;
-	space_out->raw_size_bytes = metaslab_class_get_space(spa_normal_class(pool->spa));
-	space_out->raw_allocated_bytes = metaslab_class_get_alloc(spa_normal_class(pool->spa));
 	return 0;
 }

@@ -186,29 +186,37 @@ int entry_create(struct sz_fs *fs, uint64_t parent, const char *name, const stru
 int sz_fs_create(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
 		 uint64_t *inode_out)
 {
+	int result;
+
 	if (S_ISDIR(new->mode) || S_ISLNK(new->mode) || (new->mode &S_IFMT) == 0)
 		return -EINVAL;
-	return entry_create(fs, parent, name, new, NULL, NULL, inode_out);
+	result = new_data_admit(fs, INODE_BYTES);
+	return result != 0 ? result : entry_create(fs, parent, name, new, NULL, NULL, inode_out);
 }
 
 int sz_fs_mkdir(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
 		uint64_t *inode_out)
 {
 	struct sz_fs_new folder = *new;
+	int result = new_data_admit(fs, INODE_BYTES);
 
 	folder.mode = (new->mode & 07777U) | S_IFDIR;
-	return entry_create(fs, parent, name, &folder, NULL, NULL, inode_out);
+	return result != 0 ? result
+			   : entry_create(fs, parent, name, &folder, NULL, NULL, inode_out);
 }
 
 int sz_fs_symlink(struct sz_fs *fs, uint64_t parent, const char *name, const char *target,
 		  const struct sz_fs_new *new, uint64_t *inode_out)
 {
 	struct sz_fs_new link = *new;
+	int result;
 
 	if (strlen(target) >= MAXPATHLEN)
 		return -ENAMETOOLONG;
 	link.mode = 0777U | S_IFLNK;
-	return entry_create(fs, parent, name, &link, target, NULL, inode_out);
+	result = new_data_admit(fs, INODE_BYTES);
+	return result != 0 ? result
+			   : entry_create(fs, parent, name, &link, target, NULL, inode_out);
 }
 
 static int unnamed_make(struct sz_fs *fs, const struct creation *creation, uint64_t *inode_out)
@@ -241,8 +249,10 @@ int sz_fs_create_unnamed(struct sz_fs *fs, uint64_t parent, const struct sz_fs_n
 	struct sz_fs_new unnamed = *new;
 	struct creation creation = { 0 };
 	struct inode *folder;
-	int result = fs->read_only ? -EROFS : folder_get(fs, parent, &folder);
+	int result = fs->read_only ? -EROFS : new_data_admit(fs, INODE_BYTES);
 
+	if (result == 0)
+		result = folder_get(fs, parent, &folder);
 	if (result != 0)
 		return result;
 	if (target != NULL)

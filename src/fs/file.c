@@ -166,7 +166,9 @@ static int range_write(struct sz_fs *fs, uint64_t number, const char *from, size
 		return -EROFS;
 	if (offset > INT64_MAX || length > INT64_MAX - offset)
 		return -EFBIG;
-	result = inode_get(fs, number, &inode);
+	result = new_data_admit(fs, length);
+	if (result == 0)
+		result = inode_get(fs, number, &inode);
 	if (result != 0)
 		return result;
 	if (!S_ISREG(inode->mode)) {

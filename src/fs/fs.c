@@ -271,6 +271,11 @@ uint64_t sz_fs_root(const struct sz_fs *fs)
 	return fs->root;
 }
 
+int new_data_admit(struct sz_fs *fs, uint64_t bytes)
+{
+	return fs->read_only ? 0 : sz_pool_admit(fs->pool, bytes);
+}
+
 int sz_fs_statfs(struct sz_fs *fs, struct statvfs *statvfs_out)
 {
 	uint64_t referenced;
@@ -279,6 +284,7 @@ int sz_fs_statfs(struct sz_fs *fs, struct statvfs *statvfs_out)
 	uint64_t objects_available;
 
 	dmu_objset_space(fs->os, &referenced, &available, &objects_used, &objects_available);
+	available = MIN(available, sz_pool_room(fs->pool));
 	*statvfs_out = (struct statvfs){
 		.f_bsize = fs->os->os_recordsize,
 		.f_frsize = SPA_MINBLOCKSIZE,

@@ -5,6 +5,8 @@
  *
  * Access is not checked here: the caller (FUSE's default_permissions, or the command line as the
  * owner of the pool) has done it. Any thread may call any function.
+ * Where the disks under the pool have less than their reserve, what brings new data (write, create, mkdir, symlink,
+ * setxattr) is -ENOSPC; what frees space, and what changes names and attributes, goes on.
  * Errors: -errno as the system call of the same name gives them; -ENOSPC, -EDQUOT, -EROFS, -EIO;
  * -EBADMSG: a block is damaged beyond what redundancy repairs.
  */
@@ -193,6 +195,7 @@ int sz_fs_path(struct sz_fs *, uint64_t number, char *path, size_t size) MUST_CH
 typedef int sz_fs_damaged_fn(void *context, const char *text);
 int sz_fs_damaged_each(struct sz_fs *, sz_fs_damaged_fn *, void *context) MUST_CHECK;
 
+/* Of pool and disks what has less. */
 int sz_fs_statfs(struct sz_fs *, struct statvfs *statvfs_out) MUST_CHECK;
 
 #endif

@@ -111,6 +111,9 @@ int fs_error(int zfs_error);
 /* Assigns the transaction; aborts it when that fails. */
 int tx_begin(dmu_tx_t *tx);
 void now_encode(uint64_t time[2]);
+/* Whether the disks under the pool have room for new data: -ENOSPC. Without any lock of an inode. */
+int new_data_admit(struct sz_fs *fs, uint64_t bytes) MUST_CHECK;
+#define INODE_BYTES 4096U /* that a new inode with its entry is admitted as */
 
 /* inode.c: an inode stays valid until it is put. -ENOENT: no such object, or no file's. */
 int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out) MUST_CHECK;

@@ -585,12 +585,17 @@ static bool is_acl(const char *name)
 int sz_fs_setxattr(struct sz_fs *fs, uint64_t number, const char *name, const void *value,
 		   size_t size, int flags)
 {
+	int result;
+
 	if (name[0] == '\0' || strlen(name) > NAME_LIMIT)
 		return -ERANGE;
 	if (size > XATTR_VALUE_MAX)
 		return -E2BIG;
 	if (fs->xattr_kind == ZFS_XATTR_OFF && strncmp(name, "user.", 5) == 0)
 		return -EOPNOTSUPP;
+	result = new_data_admit(fs, size);
+	if (result != 0)
+		return result;
 	if (is_acl(name))
 		return posix_acl_set(fs, number, name, value, size);
 	return xattr_change(fs, number, name, size == 0 ? "" : value, size, flags);

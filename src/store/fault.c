@@ -124,10 +124,9 @@ static int fault_sync_folder(struct sz_backend *backend, enum sz_part part)
 	return rc != 0 ? rc : sz_backend_sync_folder(fault->inner, part);
 }
 
-static int fault_space(struct sz_backend *backend, uint64_t *free_bytes_out,
-		       uint64_t *total_bytes_out)
+static int fault_space(struct sz_backend *backend, struct sz_space *space_out)
 {
-	return sz_backend_space(fault_of(backend)->inner, free_bytes_out, total_bytes_out);
+	return sz_backend_space(fault_of(backend)->inner, space_out);
 }
 
 static void fault_close(struct sz_backend *backend)

@@ -300,20 +300,23 @@ static int folder_sync_folder(struct sz_backend *backend, enum sz_part part)
 	return is_gone(folder) ? -ENODEV : 0;
 }
 
-static int folder_space(struct sz_backend *backend, uint64_t *free_bytes_out,
-			uint64_t *total_bytes_out)
+static int folder_space(struct sz_backend *backend, struct sz_space *space_out)
 {
 	struct folder *folder = folder_of(backend);
 	struct statvfs status;
+	struct stat folder_status;
 
-	if (fstatvfs(folder->fd, &status) != 0)
+	if (fstatvfs(folder->fd, &status) != 0 || fstat(folder->fd, &folder_status) != 0)
 		return failure(folder, errno);
-	if (is_gone(folder))
+	if (folder_status.st_nlink == 0)
 		return -ENODEV;
-	*free_bytes_out = (uint64_t)status.f_bavail * status.f_frsize;
-	/* What is kept for root belongs to neither figure. */
-	*total_bytes_out =
-		(uint64_t)(status.f_blocks - status.f_bfree + status.f_bavail) * status.f_frsize;
+	*space_out = (struct sz_space){
+		.free_bytes = (uint64_t)status.f_bavail * status.f_frsize,
+		/* What is kept for root belongs to neither figure. */
+		.total_bytes = (uint64_t)(status.f_blocks - status.f_bfree + status.f_bavail) *
+			       status.f_frsize,
+		.disk = folder_status.st_dev,
+	};
 	return 0;
 }
 

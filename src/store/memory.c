@@ -453,15 +453,18 @@ static int memory_sync_folder(struct sz_backend *backend, enum sz_part part)
 	return 0;
 }
 
-static int memory_space(struct sz_backend *backend, uint64_t *free_bytes_out,
-			uint64_t *total_bytes_out)
+static int memory_space(struct sz_backend *backend, struct sz_space *space_out)
 {
 	struct memory *memory = sz_memory_of(backend);
 	LOCKED(memory);
 	uint64_t used_bytes = memory->used_blocks * SZ_BLOCK_BYTES;
 
-	*total_bytes_out = memory->total_bytes;
-	*free_bytes_out = used_bytes < memory->total_bytes ? memory->total_bytes - used_bytes : 0;
+	*space_out = (struct sz_space){
+		.free_bytes =
+			used_bytes < memory->total_bytes ? memory->total_bytes - used_bytes : 0,
+		.total_bytes = memory->total_bytes,
+		.disk = (uintptr_t)memory,
+	};
 	return 0;
 }
 

@@ -91,10 +91,9 @@ int sz_backend_sync_folder(struct sz_backend *backend, enum sz_part part)
 	return backend->ops->sync_folder(backend, part);
 }
 
-int sz_backend_space(struct sz_backend *backend, uint64_t *free_bytes_out,
-		     uint64_t *total_bytes_out)
+int sz_backend_space(struct sz_backend *backend, struct sz_space *space_out)
 {
-	return backend->ops->space(backend, free_bytes_out, total_bytes_out);
+	return backend->ops->space(backend, space_out);
 }
 
 void sz_backend_close(struct sz_backend *backend)

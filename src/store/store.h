@@ -33,6 +33,13 @@ typedef int sz_list_fn(void *context, const char *name, uint64_t size_bytes);
 
 struct sz_backend;
 
+/* Space of the file system that a folder is on, as an unprivileged user may use it. */
+struct sz_space {
+	uint64_t free_bytes;
+	uint64_t total_bytes;
+	uint64_t disk; /* folders on the same file system have the same */
+};
+
 /* What a backend implements. Each slot is documented at the function below that calls it. */
 struct sz_backend_ops {
 	int (*list)(struct sz_backend *, enum sz_part, sz_list_fn *, void *context);
@@ -41,7 +48,7 @@ struct sz_backend_ops {
 	int (*rename)(struct sz_backend *, const char *live_name, const char *sealed_name);
 	int (*remove)(struct sz_backend *, enum sz_part, const char *name);
 	int (*sync_folder)(struct sz_backend *, enum sz_part);
-	int (*space)(struct sz_backend *, uint64_t *free_bytes_out, uint64_t *total_bytes_out);
+	int (*space)(struct sz_backend *, struct sz_space *space_out);
 	void (*close)(struct sz_backend *);
 	int (*file_read)(struct sz_file *, void *, size_t, uint64_t offset, size_t *done_out);
 	int (*file_write)(struct sz_file *, const void *, size_t, uint64_t offset);
@@ -80,9 +87,7 @@ int sz_backend_remove(struct sz_backend *, enum sz_part, const char *name) MUST_
 /* Makes creations, renames and removals in a part durable. */
 int sz_backend_sync_folder(struct sz_backend *, enum sz_part) MUST_CHECK;
 
-/* Space of the file system that the folder is on, as an unprivileged user may use it. */
-int sz_backend_space(struct sz_backend *, uint64_t *free_bytes_out,
-		     uint64_t *total_bytes_out) MUST_CHECK;
+int sz_backend_space(struct sz_backend *, struct sz_space *space_out) MUST_CHECK;
 void sz_backend_close(struct sz_backend *); /* after all its files; NULL is allowed */
 
 /* *done_out < length only at the end of the file. A hole reads as zeros. */

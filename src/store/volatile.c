@@ -338,10 +338,9 @@ static int volatile_sync_folder(struct sz_backend *backend, enum sz_part part)
 	return sz_backend_sync_folder(of(backend)->memory, part);
 }
 
-static int volatile_space(struct sz_backend *backend, uint64_t *free_bytes_out,
-			  uint64_t *total_bytes_out)
+static int volatile_space(struct sz_backend *backend, struct sz_space *space_out)
 {
-	return sz_backend_space(of(backend)->memory, free_bytes_out, total_bytes_out);
+	return sz_backend_space(of(backend)->memory, space_out);
 }
 
 static void volatile_close(struct sz_backend *backend)

@@ -80,7 +80,7 @@ if is_root; then
 	small_disk disk 300M
 	ok "create on a small disk" create disk/store
 	ok "put" run put disk/store older /
-	fails "a full disk" 7 "no space is left" timeout -k 5 120 "$szpool" put disk/store large /
+	fails "a full disk" 7 "no space is left on the store's disk" timeout -k 5 120 "$szpool" put disk/store large /
 	mount -o remount,size=1G "$work/disk"
 	prints "with more room it opens, and nothing is lost" older run cat disk/store /older
 	ok "it takes more" run put disk/store smaller /

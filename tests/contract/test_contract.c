@@ -449,12 +449,11 @@ static void test_folders_can_be_synced_at_any_time(void **state)
 
 static void test_space_is_plausible(void **state)
 {
-	uint64_t free_bytes = 0;
-	uint64_t total_bytes = 0;
+	struct sz_space space = { 0 };
 
-	OK(sz_backend_space(backend_of(state), &free_bytes, &total_bytes));
-	assert_true(free_bytes > 0);
-	assert_true(free_bytes <= total_bytes);
+	OK(sz_backend_space(backend_of(state), &space));
+	assert_true(space.free_bytes > 0);
+	assert_true(space.free_bytes <= space.total_bytes);
 }
 
 static void test_a_large_file_comes_back(void **state)

@@ -447,8 +447,7 @@ static void test_a_folder_that_is_gone_is_enodev(void **state)
 	struct sz_file *open_file = file_with(backend, SZ_LIVE, "a", "x");
 	struct listed listed = { 0 };
 	struct sz_file *file;
-	uint64_t free_bytes;
-	uint64_t total_bytes;
+	struct sz_space space;
 
 	remove_tree(fixture->path);
 	for (enum sz_part part = SZ_SEALED; part <= SZ_LIVE; part++) {
@@ -459,7 +458,7 @@ static void test_a_folder_that_is_gone_is_enodev(void **state)
 		assert_int_equal(sz_backend_sync_folder(backend, part), -ENODEV);
 	}
 	assert_int_equal(sz_backend_rename(backend, "a", "b"), -ENODEV);
-	assert_int_equal(sz_backend_space(backend, &free_bytes, &total_bytes), -ENODEV);
+	assert_int_equal(sz_backend_space(backend, &space), -ENODEV);
 	assert_int_equal(sz_file_sync(open_file), -ENODEV);
 	sz_file_close(open_file);
 	/* Another folder at the same path is not the same disk. */

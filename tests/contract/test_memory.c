@@ -507,27 +507,25 @@ static void test_open_files_do_not_outlive_the_machine(void **state)
 {
 	struct sz_file *file = file_with(*state, SZ_LIVE, "a", "x");
 	struct sz_backend *after;
-	uint64_t free_bytes;
-	uint64_t total_bytes;
+	struct sz_space space;
 
 	OK(sz_backend_remove(*state, SZ_LIVE, "a"));
 	OK(sz_backend_sync_folder(*state, SZ_LIVE));
 	after = crash(*state, SZ_CRASH_CLEAN, 0);
 	assert_int_equal(list(after, SZ_LIVE).count, 0);
-	OK(sz_backend_space(after, &free_bytes, &total_bytes));
-	assert_true(free_bytes == total_bytes);
+	OK(sz_backend_space(after, &space));
+	assert_true(space.free_bytes == space.total_bytes);
 	sz_backend_close(after);
 	sz_file_close(file);
 }
 
 static uint64_t free_space(struct sz_backend *backend)
 {
-	uint64_t free_bytes;
-	uint64_t total_bytes;
+	struct sz_space space;
 
-	OK(sz_backend_space(backend, &free_bytes, &total_bytes));
-	assert_true(free_bytes <= total_bytes);
-	return free_bytes;
+	OK(sz_backend_space(backend, &space));
+	assert_true(space.free_bytes <= space.total_bytes);
+	return space.free_bytes;
 }
 
 static void test_a_full_disk_is_enospc_and_removing_makes_room(void **state)

@@ -141,15 +141,14 @@ static void test_memory_is_bounded(void **state)
 	struct sz_backend *backend = backend_of(state);
 	CLEANUP_FREE char *bytes = calloc(1, LIMIT_BYTES);
 	struct sz_file *file;
-	uint64_t free_bytes;
-	uint64_t total_bytes;
+	struct sz_space space;
 
 	assert_non_null(bytes);
 	OK(sz_backend_create(backend, SZ_LIVE, "new", &file));
 	OK(sz_file_write(file, bytes, LIMIT_BYTES / 2, 0));
-	OK(sz_backend_space(backend, &free_bytes, &total_bytes));
-	assert_int_equal(total_bytes, LIMIT_BYTES);
-	assert_int_equal(free_bytes, LIMIT_BYTES / 2);
+	OK(sz_backend_space(backend, &space));
+	assert_int_equal(space.total_bytes, LIMIT_BYTES);
+	assert_int_equal(space.free_bytes, LIMIT_BYTES / 2);
 	assert_int_equal(sz_file_write(file, bytes, LIMIT_BYTES, 4096), -ENOSPC);
 	sz_file_close(file);
 }

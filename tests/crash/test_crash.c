@@ -121,11 +121,10 @@ static void compaction_history(const struct shape *shape, uint64_t seed)
 static void leave_free(struct harness *harness, uint64_t bytes)
 {
 	for (uint32_t i = 0; i < harness->shape.devices; i++) {
-		uint64_t free_bytes;
-		uint64_t total;
+		struct sz_space space;
 
-		OK(sz_backend_space(harness->disks[i], &free_bytes, &total));
-		sz_memory_limit(harness->disks[i], total - free_bytes + bytes);
+		OK(sz_backend_space(harness->disks[i], &space));
+		sz_memory_limit(harness->disks[i], space.total_bytes - space.free_bytes + bytes);
 	}
 }
 

@@ -48,10 +48,9 @@ static int borrowed_sync_folder(struct sz_backend *backend, enum sz_part part)
 	return sz_backend_sync_folder(inner_of(backend), part);
 }
 
-static int borrowed_space(struct sz_backend *backend, uint64_t *free_bytes_out,
-			  uint64_t *total_bytes_out)
+static int borrowed_space(struct sz_backend *backend, struct sz_space *space_out)
 {
-	return sz_backend_space(inner_of(backend), free_bytes_out, total_bytes_out);
+	return sz_backend_space(inner_of(backend), space_out);
 }
 
 static void borrowed_close(struct sz_backend *backend)

@@ -361,11 +361,11 @@ static void merge_prepare(struct harness *harness)
 static void give(struct harness *harness, uint64_t free_bytes)
 {
 	for (uint32_t i = 0; i < shape.devices; i++) {
-		uint64_t left;
-		uint64_t total;
+		struct sz_space space;
 
-		OK(sz_backend_space(harness->disks[i], &left, &total));
-		sz_memory_limit(harness->disks[i], total - left + free_bytes);
+		OK(sz_backend_space(harness->disks[i], &space));
+		sz_memory_limit(harness->disks[i],
+				space.total_bytes - space.free_bytes + free_bytes);
 	}
 }
 

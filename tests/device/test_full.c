@@ -1,6 +1,7 @@
 /*
  * A full disk: writes fail with ENOSPC and nothing else happens; what was flushed is there, now and
- * after an opening that has no more space than before; with some space back the store goes on.
+ * after an opening that has no more space than before; with some space back the store goes on. History goes
+ * to make room.
  */
 #include "harness.h"
 
@@ -12,11 +13,10 @@ static const struct shape shape = { .devices = 3, .sectors = 1280, .band_sectors
 static void leave_free(struct harness *harness, uint64_t bytes)
 {
 	for (uint32_t i = 0; i < shape.devices; i++) {
-		uint64_t free_bytes;
-		uint64_t total;
+		struct sz_space space;
 
-		OK(sz_backend_space(harness->disks[i], &free_bytes, &total));
-		sz_memory_limit(harness->disks[i], total - free_bytes + bytes);
+		OK(sz_backend_space(harness->disks[i], &space));
+		sz_memory_limit(harness->disks[i], space.total_bytes - space.free_bytes + bytes);
 	}
 }
 
@@ -194,6 +194,178 @@ static void test_a_creation_without_space(void **state)
 	}
 }
 
+static size_t generations(struct harness *harness)
+{
+	CLEANUP(sz_check_free) struct sz_check check = { 0 };
+
+	OK(sz_store_generations(harness->store, &check, NULL));
+	return check.count;
+}
+
+/* Of which older generations have something of their own; open. */
+static void begin_old(struct harness *harness)
+{
+	harness_init(harness, &shape, 1);
+	harness_open_clean(harness);
+	for (unsigned int round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < shape.devices; i++) {
+			OK(harness_write(harness, i, 512, 256));
+			OK(harness_write(harness, i, 30, 7));
+		}
+		OK(harness_seal(harness));
+	}
+	OK(harness_compact(harness));
+	assert_true(generations(harness) > 2);
+}
+
+/* As the leaf driver writes: what finds no space has room made for it. */
+static int write_making_room(struct harness *harness, uint32_t device, uint64_t sector,
+			     uint32_t count)
+{
+	for (;;) {
+		uint64_t since_ns = sz_clock_ns();
+		int rc = harness_write(harness, device, sector, count);
+
+		if (rc != -ENOSPC ||
+		    sz_device_make_room(sz_store_device(harness->store, device), since_ns) != 0)
+			return rc;
+	}
+}
+
+static void test_history_goes_first(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	begin_old(&harness);
+	leave_free(&harness, 0);
+	assert_int_equal(sz_store_room(harness.store), 0);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		OK(write_making_room(&harness, i, 600, 60));
+	assert_int_equal(generations(&harness), 1);
+	OK(harness_flush_all(&harness));
+	harness_check(&harness);
+	harness_abandon(&harness);
+	harness_cut(&harness, SZ_CRASH_DROP, 0);
+	harness_open_clean(&harness);
+	harness_check_recovered(&harness);
+	harness_check_names(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* So it does for a seal, and for a recovery. */
+static void test_history_goes_for_a_seal(void **state)
+{
+	(void)state;
+	for (unsigned int is_crash = 0; is_crash < 2; is_crash++) {
+		struct harness harness;
+
+		begin_old(&harness);
+		for (uint32_t i = 0; i < shape.devices; i++)
+			OK(harness_write(&harness, i, 600, 60));
+		OK(harness_flush_all(&harness));
+		if (is_crash == 0)
+			OK(harness_seal(&harness));
+		else
+			harness_abandon(&harness);
+		for (uint32_t i = 0; i < shape.devices && is_crash == 0; i++)
+			OK(harness_write(&harness, i, 520, 240));
+		leave_free(&harness, 50000);
+		if (is_crash == 0)
+			OK(harness_seal(&harness));
+		else
+			harness_open_clean(&harness);
+		harness_check(&harness);
+		if (generations(&harness) > 2)
+			fail_msg("%zu generations, crash: %u", generations(&harness), is_crash);
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
+}
+
+static void test_new_data_lets_history_go(void **state)
+{
+	struct harness harness;
+	size_t before;
+	uint64_t room;
+
+	(void)state;
+	begin_old(&harness);
+	before = generations(&harness);
+	room = sz_store_room(harness.store);
+	assert_true(room > 0 && room < UINT64_MAX);
+	OK(sz_store_make_room(harness.store, room / 2));
+	assert_int_equal(generations(&harness), before); /* there was room */
+	leave_free(&harness, 65 << 20);
+	assert_int_equal(sz_store_make_room(harness.store, UINT64_C(1) << 30), -ENOSPC);
+	assert_int_equal(generations(&harness), 1);
+	leave_free(&harness, 0);
+	assert_int_equal(sz_store_make_room(harness.store, 1), -ENOSPC);
+	harness_check(&harness);
+	leave_free(&harness, UINT64_C(1) << 20);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+static uint64_t stored(struct harness *harness)
+{
+	struct sz_store_info info;
+
+	sz_store_info(harness->store, &info);
+	return info.stored_bytes;
+}
+
+/* All of a store is trimmed while its disks have no room for a compaction: what it took comes back. */
+static void test_trimmed_space_comes_back(void **state)
+{
+	struct harness harness;
+	uint64_t before;
+
+	(void)state;
+	begin_old(&harness);
+	before = stored(&harness);
+	leave_free(&harness, 1 << 20);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		OK(harness_trim(&harness, i, 0, shape.sectors));
+	OK(harness_close(&harness)); /* with one seal more, which drops what the first one hides */
+	harness_open_clean(&harness);
+	OK(sz_store_collect(harness.store, true, NULL));
+	harness_check(&harness);
+	assert_true(stored(&harness) < before / 4);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* Whatever is written, trimmed, dropped and compacted where there is little room: content stays what it is. */
+static void test_little_room(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	harness_init(&harness, &shape, chance_seed("little room"));
+	harness_open_clean(&harness);
+	for (uint64_t i = 0; i < 60 * test_scale(); i++) {
+		for (unsigned int j = 0; j < 4; j++)
+			OK(harness_step(&harness));
+		if (chance_below(&harness.chance, 3) == 0)
+			OK(harness_write(&harness, 0, 256 * (1 + chance_below(&harness.chance, 3)),
+					 256));
+		leave_free(&harness, (60 + chance_below(&harness.chance, 28)) << 20);
+		OK(harness_seal(&harness));
+		if (chance_below(&harness.chance, 8) != 0)
+			continue;
+		harness_check(&harness);
+		OK(harness_close(&harness));
+		harness_open_clean(&harness);
+		harness_check(&harness);
+		harness_check_names(&harness);
+	}
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +373,11 @@ int main(void)
 		cmocka_unit_test(test_nothing_flushed_is_lost),
 		cmocka_unit_test(test_a_seal_without_space),
 		cmocka_unit_test(test_a_creation_without_space),
+		cmocka_unit_test(test_history_goes_first),
+		cmocka_unit_test(test_history_goes_for_a_seal),
+		cmocka_unit_test(test_new_data_lets_history_go),
+		cmocka_unit_test(test_trimmed_space_comes_back),
+		cmocka_unit_test(test_little_room),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

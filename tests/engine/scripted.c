@@ -24,6 +24,7 @@ struct sz_store *scripted_make(void)
 	struct sz_store *store = shared_map(sizeof(*store));
 
 	store->count = SCRIPTED_DEVICES;
+	store->room = UINT64_MAX;
 	for (uint32_t i = 0; i < SCRIPTED_DEVICES; i++) {
 		store->devices[i].index = i;
 		store->devices[i].data = shared_map((size_t)SCRIPTED_SECTORS * SZ_SECTOR_BYTES);
@@ -252,6 +253,30 @@ int sz_device_trim(struct sz_device *device, uint64_t sector, uint64_t count)
 		return -EINVAL;
 	memset(device->sectors + sector, SCRIPTED_ABSENT, count);
 	return 0;
+}
+
+uint64_t sz_store_room(struct sz_store *store)
+{
+	return __atomic_load_n(&store->room, __ATOMIC_SEQ_CST);
+}
+
+bool sz_store_is_short(struct sz_store *store)
+{
+	return sz_store_room(store) == 0;
+}
+
+int sz_store_make_room(struct sz_store *store, uint64_t wanted_bytes)
+{
+	(void)store;
+	(void)wanted_bytes;
+	return -ENOSPC;
+}
+
+int sz_device_make_room(struct sz_device *device, uint64_t since_ns)
+{
+	(void)device;
+	(void)since_ns;
+	return -ENOSPC;
 }
 
 int sz_device_flush(struct sz_device *device)

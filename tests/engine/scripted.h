@@ -33,6 +33,7 @@ struct sz_device {
 struct sz_store {
 	bool read_only;
 	uint32_t count;
+	uint64_t room; /* what sz_store_room says; atomic */
 	struct sz_device devices[SCRIPTED_DEVICES];
 };
 

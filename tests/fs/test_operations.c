@@ -771,6 +771,59 @@ static void full(void)
 	free(data);
 }
 
+static void room_set(uint64_t bytes)
+{
+	__atomic_store_n(&devices->room, bytes, __ATOMIC_SEQ_CST);
+}
+
+/* The pool has space, the disks have not: new data is refused, all else goes on. */
+static void full_disk(void)
+{
+	const struct sz_fs_new new = { .mode = S_IFREG | 0644 };
+	const struct stat small = { .st_size = 1, .st_mode = S_IFREG | 0600 };
+	uint8_t *data = calloc(1, MIB);
+	struct sz_pool_space space;
+	struct statvfs statvfs;
+	char read[4];
+	uint64_t file;
+	uint64_t other;
+	size_t done;
+
+	open_new();
+	file = make(root, "file", S_IFREG | 0644);
+	(void)make(root, "folder", S_IFDIR | 0755);
+	NEED(sz_fs_write(opened.fs, file, "data", 4, 0) == 0);
+	room_set(300 * MIB);
+	NEED(sz_fs_statfs(opened.fs, &statvfs) == 0);
+	/* 4 of 6 devices, less what is not written yet. */
+	NEED(statvfs.f_bavail * statvfs.f_frsize <= 200 * MIB);
+	NEED(statvfs.f_bavail * statvfs.f_frsize > 150 * MIB);
+	NEED(sz_fs_write(opened.fs, file, data, MIB, 4) == 0);
+	room_set(0);
+	NEED(sz_fs_statfs(opened.fs, &statvfs) == 0 && statvfs.f_bavail == 0);
+	NEED(sz_pool_space(opened.pool, &space) == 0 && space.available_bytes == 0);
+	NEED(space.used_bytes > 0);
+	NEED(sz_fs_write(opened.fs, file, "more", 4, 0) == -ENOSPC);
+	NEED(sz_fs_create(opened.fs, root, "new", &new, &other) == -ENOSPC);
+	NEED(sz_fs_create_unnamed(opened.fs, root, &new, NULL, &other) == -ENOSPC);
+	NEED(sz_fs_mkdir(opened.fs, root, "new", &new, &other) == -ENOSPC);
+	NEED(sz_fs_symlink(opened.fs, root, "new", "file", &new, &other) == -ENOSPC);
+	NEED(sz_fs_setxattr(opened.fs, file, "user.x", "y", 1, 0) == -ENOSPC);
+	NEED(!sz_pool_is_suspended(opened.pool));
+	NEED(sz_fs_read(opened.fs, file, read, 4, 0, &done) == 0 && memcmp(read, "data", 4) == 0);
+	NEED(sz_fs_rename(opened.fs, root, "file", root, "renamed", 0) == 0);
+	NEED(sz_fs_punch(opened.fs, file, 0, 4) == 0);
+	NEED(sz_fs_setattr(opened.fs, file, SZ_SET_SIZE | SZ_SET_MODE, &small) == 0);
+	NEED(sz_fs_fsync(opened.fs, file) == 0);
+	NEED(sz_fs_rmdir(opened.fs, root, "folder") == 0);
+	NEED(sz_fs_unlink(opened.fs, root, "renamed") == 0);
+	room_set(UINT64_MAX);
+	file = make(root, "new", S_IFREG | 0644);
+	NEED(sz_fs_write(opened.fs, file, data, MIB, 0) == 0);
+	pool_close(&opened);
+	free(data);
+}
+
 #define TEST_OF(function)                                                                          \
 	static void test_##function(void **state)                                                  \
 	{                                                                                          \
@@ -792,6 +845,7 @@ TEST_OF(listings)
 TEST_OF(paths)
 TEST_OF(holds)
 TEST_OF(full)
+TEST_OF(full_disk)
 
 static void test_unlinked_files(void **state)
 {
@@ -809,7 +863,7 @@ int main(void)
 		CASE(test_extended), CASE(test_extended_large), CASE(test_extended_space),
 		CASE(test_acls),     CASE(test_inheritance),    CASE(test_listings),
 		CASE(test_paths),    CASE(test_holds),          CASE(test_unlinked_files),
-		CASE(test_full),
+		CASE(test_full),     CASE(test_full_disk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

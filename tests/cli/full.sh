@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# A store on a small disk: new data is refused in time, removing goes on, and what was removed makes room, also where
+# another program has taken most of the reserve. Nothing is lost. TAP.
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+if ! is_root; then
+	skip "small disks" "needs root"
+	done_testing
+	exit
+fi
+
+mkdir -m 0700 runtime
+export XDG_RUNTIME_DIR=$work/runtime
+trap '"$szpool" serve --stop "$work/disk/store" 2>/dev/null; cleanup' EXIT
+
+# A file system of its own: ext4 where the machine lets us have one, else tmpfs.
+mkdir disk
+truncate -s 600M image
+if mkfs.ext4 -q -m 0 image 2>/dev/null && mount -o loop image disk 2>/dev/null; then
+	echo "# on ext4"
+else
+	mount -t tmpfs -o size=600M tmpfs disk || exit 1
+	echo "# on tmpfs"
+fi
+mounts+=("$work/disk")
+
+free_kib() { df --output=avail -k disk | tail -n 1; }
+has_free() { # KIB
+	[ "$(free_kib)" -ge "$1" ] || { free_kib && false; }
+}
+# What another program takes: all but so much.
+fill_to() { # MIB
+	sync -f disk
+	head -c "$(($(free_kib) * 1024 - $1 * 1048576))" /dev/zero >disk/filler
+	sync -f disk
+}
+available_is_small() { run df --json disk/store | grep -q '"available_bytes": [0-9]\{1,8\}\b'; }
+
+printf 'older\n' >older
+head -c 100000000 /dev/urandom >medium
+head -c 500000000 /dev/urandom >large
+ok "create" create --kdf interactive disk/store
+ok "put" run put disk/store older medium /
+fails "what the disk has no room for" 7 "large: cannot be stored: no space is left on the store's disk" \
+	run put disk/store large /
+ok "is refused while there is some left" has_free 50000
+fails "no part of it is left" 1 "No such file" run ls disk/store /large
+ok "what it took has come back" run put disk/store medium /second
+fails "once more" 7 "no space is left on the store's disk" run put disk/store large /
+prints "what was there stays" older run cat disk/store /older
+
+fill_to 40
+ok "df tells what the disk has" available_is_small
+prints "with some of the reserve gone it can be read" older run cat disk/store /older
+fails "new data is refused" 7 "no space is left on the store's disk" run put disk/store older /new
+fails "a new folder too" 7 "No space left" run mkdir disk/store /folder
+ok "remove" run rm disk/store /second
+ok "seal" run seal disk/store
+ok "what was removed makes room for new data" run put disk/store older /new
+rm disk/filler
+
+ok "serve" run serve disk/store
+fails "new data is refused there" 7 "no space is left on the store's disk" \
+	run put disk/store large /
+ok "seal there" run seal disk/store
+fill_to 40
+ok "remove there" run rm disk/store /medium
+ok "seal once more" run seal disk/store
+ok "stop" run serve --stop disk/store
+rm disk/filler
+ok "what was removed has made room" run put disk/store medium /fourth
+prints "nothing is lost" older run cat disk/store /older
+ok "and it is sound" bash -c "'$szpool' scrub disk/store | grep -q 'with 0 errors'"
+done_testing

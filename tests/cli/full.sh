@@ -68,6 +68,7 @@ ok "remove there" run rm disk/store /medium
 ok "seal once more" run seal disk/store
 ok "stop" run serve --stop disk/store
 rm disk/filler
+ok "compact" run compact disk/store
 ok "what was removed has made room" run put disk/store medium /fourth
 prints "nothing is lost" older run cat disk/store /older
 ok "and it is sound" bash -c "'$szpool' scrub disk/store | grep -q 'with 0 errors'"

@@ -56,6 +56,8 @@ enum option_id {
 	OPTION_CHECK,
 	OPTION_FOREGROUND,
 	OPTION_GENERATION,
+	OPTION_SNAPSHOT,
+	OPTION_DESTROY_NEWER,
 	OPTION_CHOOSE,
 	OPTION_SEAL_INTERVAL,
 	OPTION_READ_ONLY,
@@ -83,6 +85,7 @@ struct options {
 	enum sz_kdf kdf;
 	bool recover; /* by the command, not by an option */
 	const char *generation;
+	const char *snapshot;
 	const char *choose;
 	const char *passphrase_file;
 	const char *passphrase_command;
@@ -154,6 +157,7 @@ int cmd_cat(struct invocation *);
 int cmd_check_copy(struct invocation *);
 int cmd_compact(struct invocation *);
 int cmd_create(struct invocation *);
+int cmd_destroy_snapshot(struct invocation *);
 int cmd_discard(struct invocation *);
 int cmd_df(struct invocation *);
 int cmd_generations(struct invocation *);
@@ -168,9 +172,12 @@ int cmd_passphrase(struct invocation *);
 int cmd_put(struct invocation *);
 int cmd_recover(struct invocation *);
 int cmd_rm(struct invocation *);
+int cmd_rollback(struct invocation *);
 int cmd_scrub(struct invocation *);
 int cmd_seal(struct invocation *);
 int cmd_serve(struct invocation *);
+int cmd_snapshot(struct invocation *);
+int cmd_snapshots(struct invocation *);
 int cmd_status(struct invocation *);
 int cmd_trim(struct invocation *);
 int cmd_umount(struct invocation *);
@@ -186,6 +193,7 @@ struct session {
 	struct sz_store *store;
 	struct sz_pool *pool;  /* NULL if only the store was asked for */
 	struct sz_fs *fs;      /* NULL if only the pool was asked for */
+	struct sz_fs *head;    /* not NULL: fs is a snapshot of it (--snapshot) */
 	struct sealer *sealer; /* NULL: none runs */
 	bool is_shared;        /* that of the process, for a command that runs for another */
 	bool is_read_only;     /* as the command asked for it */
@@ -206,10 +214,17 @@ int session_check(struct invocation *, bool is_copy, struct sz_check *check_out)
 int session_close(struct invocation *, struct session *session, int result) MUST_CHECK;
 
 /*
+ * While the file system has to be closed: from then on nobody else has it, until the session is closed. -EBUSY: somebody
+ * has. result: what was come to meanwhile; an error of the opening is told if it is 0.
+ */
+int session_fs_close(struct invocation *, struct session *session) MUST_CHECK;
+int session_fs_open(struct invocation *, struct session *session, int result) MUST_CHECK;
+
+/*
  * What commands that run for others get from then on (NULL: nothing any more); the caller keeps it open
  * until serve_until_interrupted has returned. store: as it was opened.
  */
-void session_share(const struct session *session, const char *store);
+void session_share(struct session *session, const char *store);
 
 /*
  * sealer.c: while a process keeps a pool open, ends the generation every --seal-interval. session: whose store and
@@ -307,6 +322,10 @@ void serve_refuse(int code);
 /* For commands: where the pool is mounted, the kernel is told. */
 void name_changed(uint64_t parent, const char *name);
 void inode_changed(uint64_t inode);
+bool is_mounted_here(void);
+void mount_sync(void); /* what the kernel holds is written */
+void mount_snapshot_drop(
+	const char *name); /* the kernel does not know it any more, if nobody uses it */
 /* *is_over_out: it was that mount, so this process ends; else it was one that was left behind. */
 int serve_unmount(const char *folder, bool *is_over_out, struct sz_error *error) MUST_CHECK;
 /* Has the process that serves the store, if there is one, run the command line. */

@@ -13,6 +13,7 @@
 #define ON_STORE   (EVERYWHERE | SOURCE | BIT(DEVICE_DIR))
 #define ON_POOL    (ON_STORE | BIT(MEMORY))
 #define READING    (ON_POOL | BIT(GENERATION))
+#define IN_FILES   (READING | BIT(SNAPSHOT))
 #define WRITING    (ON_POOL | BIT(CHOOSE))
 
 static const struct command commands[] = {
@@ -26,16 +27,25 @@ static const struct command commands[] = {
 	  WRITING | BIT(JSON) | BIT(STOP), cmd_scrub, true },
 	{ "put", "STORE SOURCE... PATH", "copy files and trees into the pool", 3, -1, WRITING,
 	  cmd_put, true },
-	{ "get", "STORE PATH... TARGET", "copy files and trees out of the pool", 3, -1, READING,
+	{ "get", "STORE PATH... TARGET", "copy files and trees out of the pool", 3, -1, IN_FILES,
 	  cmd_get, true },
 	{ "ls", "STORE [PATH...]", "list folders", 1, -1,
-	  READING | BIT(JSON) | BIT(LONG) | BIT(RECURSIVE), cmd_ls, true },
-	{ "cat", "STORE PATH...", "write files to standard output", 2, -1, READING, cmd_cat, true },
+	  IN_FILES | BIT(JSON) | BIT(LONG) | BIT(RECURSIVE), cmd_ls, true },
+	{ "cat", "STORE PATH...", "write files to standard output", 2, -1, IN_FILES, cmd_cat,
+	  true },
 	{ "rm", "STORE PATH...", "remove files and folders", 2, -1,
 	  WRITING | BIT(RECURSIVE) | BIT(FORCE) | BIT(DRY_RUN) | BIT(YES), cmd_rm, true },
 	{ "mkdir", "STORE PATH...", "make folders", 2, -1, WRITING | BIT(PARENTS), cmd_mkdir,
 	  true },
 	{ "df", "STORE", "show used and free space", 1, 1, READING | BIT(JSON), cmd_df, true },
+	{ "snapshot", "STORE NAME", "take a snapshot of all files", 2, 2, WRITING, cmd_snapshot,
+	  true },
+	{ "snapshots", "STORE", "list the snapshots", 1, 1, READING | BIT(JSON), cmd_snapshots,
+	  true },
+	{ "destroy-snapshot", "STORE NAME", "destroy a snapshot", 2, 2, WRITING | BIT(YES),
+	  cmd_destroy_snapshot, true },
+	{ "rollback", "STORE NAME", "make all files what they are in a snapshot", 2, 2,
+	  WRITING | BIT(DESTROY_NEWER) | BIT(YES), cmd_rollback, true },
 	{ "seal", "STORE", "end the generation, so that all files are final", 1, 1,
 	  ON_STORE | BIT(CHOOSE) | BIT(JSON), cmd_seal, true },
 	{ "trim", "STORE", "have the devices forget what the pool does not use", 1, 1,

@@ -62,6 +62,23 @@ void inode_changed(uint64_t inode)
 		sz_mount_inode_changed(mounted, inode);
 }
 
+bool is_mounted_here(void)
+{
+	return mounted != NULL;
+}
+
+void mount_sync(void)
+{
+	if (mounted != NULL)
+		sz_mount_sync(mounted);
+}
+
+void mount_snapshot_drop(const char *name)
+{
+	if (mounted != NULL)
+		sz_mount_snapshot_drop(mounted, name);
+}
+
 int serve_unmount(const char *folder, bool *is_over_out, struct sz_error *error)
 {
 	int result;

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -10,10 +11,12 @@
 #define DISK_FULL_BYTES (16ULL << 20) /* less is no space: what a device writes at a time */
 
 /* What this process has open for others; set before and cleared after commands run for them. */
-static const struct session *shared;
+static struct session *shared;
 static const char *shared_store;
+/* Read by each command that has it, written while its file system is being exchanged. */
+static pthread_rwlock_t shared_lock = PTHREAD_RWLOCK_INITIALIZER;
 
-void session_share(const struct session *session, const char *store)
+void session_share(struct session *session, const char *store)
 {
 	shared = session;
 	shared_store = store;
@@ -115,6 +118,11 @@ static int shared_open(struct invocation *invocation, bool read_only, struct ses
 			       path);
 	if (!read_only && sz_store_is_read_only(shared->store))
 		return sz_fail(&invocation->error, -EROFS, "%s: is open for reading only", path);
+	if (shared->fs == NULL)
+		return sz_fail(&invocation->error, -EIO,
+			       "%s: its file system could not be opened again; end the process "
+			       "that has it open",
+			       path);
 	*session_out = *shared;
 	session_out->is_shared = true;
 	session_out->is_read_only = read_only;
@@ -184,6 +192,7 @@ static int shared_close(struct invocation *invocation, const struct session *ses
 
 	if (!session->is_read_only)
 		synced = sz_pool_sync(session->pool, result == 0 ? &invocation->error : NULL);
+	(void)pthread_rwlock_unlock(&shared_lock);
 	return result != 0 || synced == 0 ? result : store_fail(invocation, synced);
 }
 
@@ -217,8 +226,20 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 	return result;
 }
 
-int session_open(struct invocation *invocation, bool read_only, enum session_parts parts,
-		 struct session *session_out)
+static int shared_get(struct invocation *invocation, bool read_only, struct session *session_out)
+{
+	int result;
+
+	(void)pthread_rwlock_rdlock(&shared_lock);
+	result = shared_open(invocation, read_only, session_out);
+	if (result != 0)
+		(void)pthread_rwlock_unlock(&shared_lock);
+	return result;
+}
+
+/* session_open, less what is read in it. */
+static int session_of(struct invocation *invocation, bool read_only, enum session_parts parts,
+		      struct session *session_out)
 {
 	CLEANUP_FREE char *state = state_folder();
 	struct sz_store_open options = { .read_only = read_only, .state_folder = state };
@@ -228,7 +249,7 @@ int session_open(struct invocation *invocation, bool read_only, enum session_par
 	int result;
 
 	if (console_current() != console_own())
-		return shared_open(invocation, read_only, session_out);
+		return shared_get(invocation, read_only, session_out);
 	result = store_find(invocation, &options, &passphrase);
 	if (result != 0)
 		return result;
@@ -248,6 +269,63 @@ int session_open(struct invocation *invocation, bool read_only, enum session_par
 	return 0;
 }
 
+/* What is asked for is a snapshot. */
+static int snapshot_enter(struct invocation *invocation, struct session *session)
+{
+	struct sz_fs *snapshot;
+	int result = sz_fs_snapshot_open(session->fs, invocation->options.snapshot, &snapshot,
+					 &invocation->error);
+
+	if (result != 0) {
+		(void)store_fail(invocation, result);
+		return session_close(invocation, session, result);
+	}
+	session->head = session->fs;
+	session->fs = snapshot;
+	return 0;
+}
+
+int session_open(struct invocation *invocation, bool read_only, enum session_parts parts,
+		 struct session *session_out)
+{
+	int result = session_of(invocation, read_only, parts, session_out);
+
+	return result == 0 && option_is_given(invocation, OPTION_SNAPSHOT)
+		       ? snapshot_enter(invocation, session_out)
+		       : result;
+}
+
+int session_fs_close(struct invocation *invocation, struct session *session)
+{
+	if (session->is_shared) {
+		(void)pthread_rwlock_unlock(&shared_lock);
+		if (is_mounted_here() || pthread_rwlock_trywrlock(&shared_lock) != 0) {
+			(void)pthread_rwlock_rdlock(&shared_lock);
+			return sz_fail(&invocation->error, -EBUSY, "%s: %s",
+				       invocation->operands[0],
+				       is_mounted_here()
+					       ? "is mounted; 'szpool umount' first"
+					       : "is being used by other commands; wait for them");
+		}
+		session->fs = TAKE(shared->fs);
+	}
+	sz_fs_close(TAKE(session->fs));
+	return 0;
+}
+
+int session_fs_open(struct invocation *invocation, struct session *session, int result)
+{
+	struct sz_error ignored = { 0 };
+	int opened = sz_fs_open(session->pool, NULL, false, &session->fs,
+				result == 0 ? &invocation->error : &ignored);
+
+	if (opened != 0)
+		session->fs = NULL;
+	if (session->is_shared)
+		shared->fs = session->fs;
+	return opened != 0 && result == 0 ? store_fail(invocation, opened) : opened;
+}
+
 int session_close(struct invocation *invocation, struct session *session, int result)
 {
 	struct sz_error ignored = { 0 };
@@ -258,6 +336,10 @@ int session_close(struct invocation *invocation, struct session *session, int re
 		       !option_is_given(invocation, OPTION_QUIET);
 	int closed = 0;
 
+	if (session->head != NULL) {
+		sz_fs_snapshot_close(session->fs);
+		session->fs = TAKE(session->head);
+	}
 	if (session->is_shared)
 		return shared_close(invocation, session, result);
 	if (is_told)

@@ -202,6 +202,8 @@ static int fs_own(struct sz_pool *pool, const char *dataset, const char *snapsho
 			       result == EBUSY ? "%s is open already"
 					       : "cannot open the dataset %s",
 			       fs->name);
+	(void)pthread_mutex_init(&fs->snapshots_lock, NULL);
+	LIST_INIT(&fs->snapshots);
 	*fs_out = TAKE(fs);
 	return 0;
 }
@@ -221,6 +223,7 @@ static int fs_open(struct sz_pool *pool, const char *dataset, const char *snapsh
 		result = checksums_check(fs, error);
 	if (result != 0) {
 		objset_disown(fs->os);
+		(void)pthread_mutex_destroy(&fs->snapshots_lock);
 		free(fs);
 		return result;
 	}
@@ -258,11 +261,13 @@ int sz_fs_open_snapshot(struct sz_pool *pool, const char *dataset, const char *s
 
 void sz_fs_close(struct sz_fs *fs)
 {
+	assert(LIST_EMPTY(&fs->snapshots));
 	freer_stop(fs);
 	inode_release_all(fs);
 	log_close(fs);
 	inode_table_fini(fs);
 	objset_disown(fs->os);
+	(void)pthread_mutex_destroy(&fs->snapshots_lock);
 	free(fs);
 }
 

@@ -32,6 +32,15 @@ int sz_fs_open(struct sz_pool *, const char *dataset, bool read_only, struct sz_
 int sz_fs_open_snapshot(struct sz_pool *, const char *dataset, const char *snapshot,
 			struct sz_fs **fs_out, struct sz_error *error) MUST_CHECK;
 void sz_fs_close(struct sz_fs *); /* all holds end */
+/*
+ * The same for any number of readers, who share it; closed before what it is of. -ENOENT · -EBUSY: it is open
+ * otherwise.
+ */
+int sz_fs_snapshot_open(struct sz_fs *, const char *name, struct sz_fs **snapshot_out,
+			struct sz_error *error) MUST_CHECK;
+/* Those of its dataset, as sz_pool_snapshot_each. */
+int sz_fs_snapshot_each(struct sz_fs *, sz_snapshot_fn *, void *context) MUST_CHECK;
+void sz_fs_snapshot_close(struct sz_fs *snapshot);
 
 /* Makes an empty dataset (NULL: the pool's root dataset, as sz_pool_create leaves it) a file system. */
 int sz_fs_format(struct sz_pool *, const char *dataset, uint32_t uid, uint32_t gid,

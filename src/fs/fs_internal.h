@@ -91,6 +91,12 @@ struct sz_fs {
 	uint32_t idle_count;
 	struct held_table held;
 	zilog_t *log; /* NULL: read-only */
+	/* snapshots.c: those that are open, of this; and, if this is one itself, of what, and how often. */
+	pthread_mutex_t snapshots_lock; /* before all others */
+	LIST_HEAD(snapshot_list, sz_fs) snapshots;
+	LIST_ENTRY(sz_fs) in_snapshots; /* these three under of's lock */
+	struct sz_fs *of;
+	uint32_t users;
 	struct freer {
 		pthread_t thread;
 		bool runs;

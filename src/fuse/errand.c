@@ -39,7 +39,7 @@ void errand_add(struct sz_mount *mount, const struct errand *errand)
 static void search_serve(struct request *request, const struct errand *errand)
 {
 	uint64_t found = 0;
-	int result = sz_fs_seek(request->fs, errand->inode, errand->whence,
+	int result = sz_fs_seek(request->fs, request->number, errand->whence,
 				(uint64_t)errand->offset, &found);
 
 	answer_offset(request, result, found);
@@ -63,7 +63,7 @@ static void errand_run(struct sz_mount *mount, const struct errand *errand)
 	struct request request;
 
 	(void)fuse_lowlevel_notify_inval_inode(mount->session, errand->inode, errand->offset, 0);
-	if (errand->req != NULL && request_begin(&request, errand->req))
+	if (errand->req != NULL && request_begin(&request, errand->req, errand->inode))
 		errand->serve(&request, errand);
 }
 

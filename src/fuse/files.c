@@ -12,9 +12,8 @@ void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *file)
 {
 	struct request request;
 
-	(void)inode;
 	(void)file;
-	if (request_begin(&request, req))
+	if (request_begin_any(&request, req, inode))
 		answer(&request, -ENOSYS);
 }
 
@@ -27,10 +26,11 @@ void op_read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
 	int result = -ENOMEM;
 
 	(void)file;
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, inode))
 		return;
 	if (data != NULL)
-		result = sz_fs_read(request.fs, inode, data, size, (uint64_t)offset, &done);
+		result =
+			sz_fs_read(request.fs, request.number, data, size, (uint64_t)offset, &done);
 	(void)answer_bytes(&request, result, data, done);
 }
 
@@ -42,12 +42,12 @@ void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t size, o
 	struct request request;
 	int result;
 
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, inode))
 		return;
 	if (file->writepage)
-		result = sz_fs_write_back(request.fs, inode, data, size, (uint64_t)offset);
+		result = sz_fs_write_back(request.fs, request.number, data, size, (uint64_t)offset);
 	else
-		result = sz_fs_write(request.fs, inode, data, size, (uint64_t)offset);
+		result = sz_fs_write(request.fs, request.number, data, size, (uint64_t)offset);
 	answer_written(&request, result, size);
 	/* What the kernel has in its cache is not what is in the file. */
 	if (file->writepage && result == -EPERM)
@@ -61,8 +61,8 @@ void op_fsync(fuse_req_t req, fuse_ino_t inode, int data_only, struct fuse_file_
 
 	(void)file;
 	(void)data_only;
-	if (request_begin(&request, req))
-		answer(&request, sz_fs_fsync(request.fs, number_of(request.fs, inode)));
+	if (request_begin(&request, req, inode))
+		answer(&request, sz_fs_fsync(request.fs, request.number));
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length,
@@ -75,17 +75,17 @@ void op_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_
 	int result;
 
 	(void)file;
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, inode))
 		return;
 	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
 	case 0:
-		result = sz_fs_allocate(request.fs, inode, from, bytes, keeps_size);
+		result = sz_fs_allocate(request.fs, request.number, from, bytes, keeps_size);
 		break;
 	case FALLOC_FL_PUNCH_HOLE:
-		result = sz_fs_punch(request.fs, inode, from, bytes);
+		result = sz_fs_punch(request.fs, request.number, from, bytes);
 		break;
 	case FALLOC_FL_ZERO_RANGE:
-		result = sz_fs_zero(request.fs, inode, from, bytes, keeps_size);
+		result = sz_fs_zero(request.fs, request.number, from, bytes, keeps_size);
 		break;
 	default:
 		result = -EOPNOTSUPP;
@@ -101,14 +101,16 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset,
 {
 	struct request request;
 	uint64_t copied = 0;
+	uint64_t target;
 	int result;
 
 	(void)from_file;
 	(void)to_file;
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, from))
 		return;
-	result = flags != 0 ? -EINVAL
-			    : sz_fs_copy_range(request.fs, from, (uint64_t)from_offset, to,
-					       (uint64_t)to_offset, length, &copied);
+	result = flags != 0 ? -EINVAL : request_other(&request, to, &target);
+	if (result == 0)
+		result = sz_fs_copy_range(request.fs, request.number, (uint64_t)from_offset, target,
+					  (uint64_t)to_offset, length, &copied);
 	answer_written(&request, result, copied);
 }

@@ -19,11 +19,11 @@ static const struct {
 	{ SZ_FLAG_PROJECT_INHERIT, FS_XFLAG_PROJINHERIT },
 };
 
-static void flags_get(struct request *request, uint64_t number, unsigned int command)
+static void flags_get(struct request *request, unsigned int command)
 {
 	struct fsxattr both = { 0 };
 	uint32_t flags;
-	int result = sz_fs_getflags(request->fs, number, &flags, &both.fsx_projid);
+	int result = sz_fs_getflags(request->fs, request->number, &flags, &both.fsx_projid);
 
 	for (size_t i = 0; i < ARRAY_LENGTH(flag_pairs); i++)
 		if ((flags & flag_pairs[i].flag) != 0)
@@ -62,7 +62,7 @@ static int wish_decode(unsigned int command, const void *in, size_t in_bytes,
 static void set_serve(struct request *request, const struct errand *errand)
 {
 	const uint32_t by_root = SZ_FLAG_IMMUTABLE | SZ_FLAG_APPEND;
-	uint64_t number = number_of(request->fs, errand->inode);
+	uint64_t number = request->number;
 	uint32_t project = 0;
 	uint32_t flags = 0;
 	struct stat stat;
@@ -94,13 +94,13 @@ void op_ioctl(fuse_req_t req, fuse_ino_t inode, unsigned int command, void *argu
 	switch (command) {
 	case FS_IOC_GETFLAGS:
 	case FS_IOC_FSGETXATTR:
-		if (!request_begin(&request, req))
+		if (!request_begin(&request, req, inode))
 			break;
 		if (out_bytes <
 		    (command == FS_IOC_GETFLAGS ? sizeof(uint32_t) : sizeof(struct fsxattr)))
 			answer(&request, -EINVAL);
 		else
-			flags_get(&request, number_of(request.fs, inode), command);
+			flags_get(&request, command);
 		break;
 	case FS_IOC_SETFLAGS:
 	case FS_IOC_FSSETXATTR:

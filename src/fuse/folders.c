@@ -46,13 +46,15 @@ static int entry_add(void *context, const char *name, uint64_t number, uint32_t 
 }
 
 /* Returns the entry's length; more than size: it was not added. */
-static size_t entry_put(struct sz_fs *fs, struct entry *entry, bool plus, char *to, size_t size)
+static size_t entry_put(const struct request *request, struct entry *entry, bool plus, char *to,
+			size_t size)
 {
 	bool is_dot = strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0;
 	off_t next = (off_t)entry->next_cookie;
 	/* Of these two the kernel has inodes: without a number there it takes none. */
 	struct fuse_entry_param param = {
-		.attr = { .st_ino = entry->number, .st_mode = entry->mode_type },
+		.attr = { .st_ino = entry->number | (ino_t)request->slot << NODE_SLOT_SHIFT,
+			  .st_mode = entry->mode_type },
 	};
 
 	if (!plus)
@@ -60,7 +62,7 @@ static size_t entry_put(struct sz_fs *fs, struct entry *entry, bool plus, char *
 	if (fuse_add_direntry_plus(NULL, NULL, 0, entry->name, NULL, 0) > size)
 		return size + 1;
 	if (!is_dot) {
-		if (entry_make(fs, entry->number, &param) != 0)
+		if (entry_make(request, entry->number, &param) != 0)
 			return 0; /* it has been removed meanwhile */
 		entry->is_held = true;
 	}
@@ -68,7 +70,7 @@ static size_t entry_put(struct sz_fs *fs, struct entry *entry, bool plus, char *
 }
 
 /* Fills the answer from cookie on. *length_out 0: there is no more. */
-static int listing_fill(struct sz_fs *fs, uint64_t folder, uint64_t cookie, bool plus,
+static int listing_fill(const struct request *request, uint64_t cookie, bool plus,
 			struct listing *listing, char *data, size_t size, size_t *length_out)
 {
 	*length_out = 0;
@@ -76,15 +78,15 @@ static int listing_fill(struct sz_fs *fs, uint64_t folder, uint64_t cookie, bool
 		int result;
 
 		listing->count = 0;
-		result = cookie >= COOKIE_END
-				 ? 0
-				 : sz_fs_readdir(fs, folder, cookie, entry_add, listing);
+		result = cookie >= COOKIE_END ? 0
+					      : sz_fs_readdir(request->fs, request->number, cookie,
+							      entry_add, listing);
 		if (result < 0)
 			return result;
 		for (size_t i = 0; i < listing->count; i++) {
 			struct entry *entry = &listing->entries[i];
-			size_t added =
-				entry_put(fs, entry, plus, data + *length_out, size - *length_out);
+			size_t added = entry_put(request, entry, plus, data + *length_out,
+						 size - *length_out);
 
 			if (added > size - *length_out)
 				return 0;
@@ -105,15 +107,20 @@ static void list(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset, bo
 	size_t length = 0;
 	int result = -ENOMEM;
 
-	if (!request_begin(&request, req))
+	if (!request_begin_any(&request, req, inode))
 		return;
+	if (node_is_control(inode) && data != NULL) {
+		control_list(&request, inode, data, size, offset, plus);
+		return;
+	}
 	if (data != NULL && entries != NULL)
-		result = listing_fill(request.fs, number_of(request.fs, inode), (uint64_t)offset,
-				      plus, &listing, data, size, &length);
+		result = listing_fill(&request, (uint64_t)offset, plus, &listing, data, size,
+				      &length);
 	if (!answer_bytes(&request, result, data, length))
 		for (size_t i = 0; i < listing.count; i++)
 			if (entries[i].is_held)
-				sz_fs_release(request.fs, entries[i].number, 1);
+				node_forget(request.mount, node_make(&request, entries[i].number),
+					    1);
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,

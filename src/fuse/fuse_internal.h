@@ -6,6 +6,7 @@
  * it, the one that refuses (sz_mount_refuse).
  *
  * Locks: mount.lock, over the requests; nothing else is locked under it, and no request is served under it.
+ * mount.snapshots_lock by itself: snapshots are opened and closed under it.
  */
 #ifndef SZ_FUSE_FUSE_INTERNAL_H
 #define SZ_FUSE_FUSE_INTERNAL_H
@@ -30,7 +31,9 @@ struct request {
 	fuse_req_t req; /* NULL: it is answered (under mount.lock) */
 	struct fuse_ctx caller;
 	struct sz_mount *mount;
+	uint32_t slot; /* which file system it is for; 0: the one that is mounted */
 	struct sz_fs *fs;
+	uint64_t number;             /* of the inode in it */
 	LIST_ENTRY(request) in_list; /* while req is not NULL */
 };
 LIST_HEAD(request_list, request);
@@ -51,6 +54,18 @@ struct errand {
 };
 STAILQ_HEAD(errand_queue, errand);
 
+/* snapshots.c */
+#define SNAPSHOTS_MAX     1024U /* open at a time */
+#define NODE_SLOT_SHIFT   48
+#define NODE_CONTROL_SLOT 0xffffU
+#define NODE_CONTROL      ((fuse_ino_t)NODE_CONTROL_SLOT << NODE_SLOT_SHIFT | 1) /* .zfs */
+#define NODE_SNAPSHOTS    ((fuse_ino_t)NODE_CONTROL_SLOT << NODE_SLOT_SHIFT | 2) /* .zfs/snapshot */
+struct snapshot {
+	struct sz_fs *fs; /* NULL: a free place */
+	char *name;
+	uint64_t uses;
+};
+
 struct sz_mount {
 	struct sz_fs *fs;
 	char *folder;
@@ -60,6 +75,8 @@ struct sz_mount {
 	void *context;
 	pthread_t loop;
 	pthread_t runner; /* of errands */
+	pthread_mutex_t snapshots_lock;
+	struct snapshot snapshots[SNAPSHOTS_MAX]; /* under it */
 	pthread_mutex_t lock;
 	pthread_cond_t served_less; /* a request is over, or all are refused */
 	pthread_cond_t is_over;
@@ -76,15 +93,23 @@ struct sz_mount {
 
 extern const struct fuse_lowlevel_ops operations;
 
-/* request.c: false: it is answered already. What was begun is ended by one of the answers. */
-bool request_begin(struct request *request, fuse_req_t req);
+/*
+ * request.c: false: it is answered already. What was begun is ended by one of the answers. The two folders that are
+ * nowhere on disk are refused, by _begin_any not: then fs is what is mounted.
+ */
+bool request_begin(struct request *request, fuse_req_t req, fuse_ino_t node);
+bool request_begin_any(struct request *request, fuse_req_t req, fuse_ino_t node);
+/* Another inode of the request: -EXDEV, if it is in another file system. */
+int request_other(const struct request *request, fuse_ino_t node, uint64_t *number_out) MUST_CHECK;
 void answer(struct request *request, int result); /* 0 or -errno */
 void answer_lookup(struct request *request, int result, uint64_t number);
 /* With the inode's number and attributes; the kernel knows it from then on, and it is held. */
 void answer_entry(struct request *request, int result, uint64_t number);
 void answer_create(struct request *request, int result, uint64_t number,
 		   const struct fuse_file_info *file);
-void answer_attributes(struct request *request, int result, uint64_t number);
+void answer_attributes(struct request *request, int result);
+void answer_stat(struct request *request, int result, const struct stat *stat);
+void answer_node(struct request *request, int result, const struct fuse_entry_param *entry);
 /* True: the kernel has it. */
 bool answer_bytes(struct request *request, int result, const void *data, size_t length);
 void answer_written(struct request *request, int result, size_t length);
@@ -95,8 +120,21 @@ void answer_statfs(struct request *request, int result, const struct statvfs *st
 void answer_xattr(struct request *request, int result, const void *data, size_t size,
 		  size_t length);
 /* An entry for the kernel, held. */
-int entry_make(struct sz_fs *fs, uint64_t number, struct fuse_entry_param *entry_out) MUST_CHECK;
-uint64_t number_of(const struct sz_fs *fs, fuse_ino_t inode);
+int entry_make(const struct request *request, uint64_t number,
+	       struct fuse_entry_param *entry_out) MUST_CHECK;
+
+bool node_is_control(fuse_ino_t node);
+fuse_ino_t node_make(const struct request *request, uint64_t number);
+void node_forget(struct sz_mount *mount, fuse_ino_t node, uint64_t count);
+/* -ESTALE: it is no snapshot that is open. Else it is used. */
+int request_resolve(struct request *request, fuse_ino_t node) MUST_CHECK;
+void snapshot_use(struct sz_mount *mount, uint32_t slot);
+void snapshot_leave(struct sz_mount *mount, uint32_t slot, uint64_t uses);
+void snapshots_close(struct sz_mount *mount);
+void control_getattr(struct request *request, fuse_ino_t node);
+void control_lookup(struct request *request, fuse_ino_t parent, const char *name);
+void control_list(struct request *request, fuse_ino_t node, char *data, size_t size, off_t offset,
+		  bool plus);
 
 /* The operations, by the names that libfuse has for them. */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

@@ -216,7 +216,9 @@ static void mount_free(struct sz_mount *mount)
 {
 	if (mount->session != NULL)
 		fuse_session_destroy(mount->session);
+	snapshots_close(mount);
 	(void)pthread_mutex_destroy(&mount->lock);
+	(void)pthread_mutex_destroy(&mount->snapshots_lock);
 	(void)pthread_cond_destroy(&mount->served_less);
 	(void)pthread_cond_destroy(&mount->errand_added);
 	(void)pthread_cond_destroy(&mount->is_over);
@@ -240,6 +242,7 @@ int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_op
 				    .ended = ended,
 				    .context = context };
 	(void)pthread_mutex_init(&mount->lock, NULL);
+	(void)pthread_mutex_init(&mount->snapshots_lock, NULL);
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&mount->served_less, NULL);
@@ -327,6 +330,11 @@ static void dirty_write(const struct sz_mount *mount)
 
 	if (fd >= 0)
 		(void)syncfs(fd);
+}
+
+void sz_mount_sync(struct sz_mount *mount)
+{
+	dirty_write(mount);
 }
 
 /* False: it is in use still. */

@@ -10,32 +10,26 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	uint64_t number = 0;
 	int result;
 
-	if (!request_begin(&request, req))
+	if (!request_begin_any(&request, req, parent))
 		return;
-	result = sz_fs_lookup(request.fs, number_of(request.fs, parent), name, &number);
+	if (node_is_control(parent) || (parent == FUSE_ROOT_ID && strcmp(name, ".zfs") == 0)) {
+		control_lookup(&request, parent, name);
+		return;
+	}
+	result = sz_fs_lookup(request.fs, request.number, name, &number);
 	answer_lookup(&request, result, number);
-}
-
-static void forget(struct sz_fs *fs, fuse_ino_t inode, uint64_t count)
-{
-	if (inode != FUSE_ROOT_ID)
-		sz_fs_release(fs, inode, count);
 }
 
 void op_forget(fuse_req_t req, fuse_ino_t inode, uint64_t count)
 {
-	const struct sz_mount *mount = fuse_req_userdata(req);
-
-	forget(mount->fs, inode, count);
+	node_forget(fuse_req_userdata(req), inode, count);
 	fuse_reply_none(req);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-	const struct sz_mount *mount = fuse_req_userdata(req);
-
 	for (size_t i = 0; i < count; i++)
-		forget(mount->fs, forgets[i].ino, forgets[i].nlookup);
+		node_forget(fuse_req_userdata(req), forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -44,8 +38,12 @@ void op_getattr(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *file)
 	struct request request;
 
 	(void)file;
-	if (request_begin(&request, req))
-		answer_attributes(&request, 0, number_of(request.fs, inode));
+	if (!request_begin_any(&request, req, inode))
+		return;
+	if (node_is_control(inode))
+		control_getattr(&request, inode);
+	else
+		answer_attributes(&request, 0);
 }
 
 void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *values, int fields,
@@ -62,14 +60,12 @@ void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *values, int field
 	};
 	struct request request;
 	struct timespec now;
-	uint64_t number;
 	unsigned int wanted = 0;
 	int result = 0;
 
 	(void)file;
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, inode))
 		return;
-	number = number_of(request.fs, inode);
 	for (size_t i = 0; i < ARRAY_LENGTH(pairs); i++)
 		if ((fields & pairs[i].fuse) != 0)
 			wanted |= pairs[i].fs;
@@ -79,8 +75,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *values, int field
 	if ((fields & FUSE_SET_ATTR_MTIME_NOW) != 0)
 		values->st_mtim = now;
 	if (wanted != 0)
-		result = sz_fs_setattr(request.fs, number, wanted, values);
-	answer_attributes(&request, result, number);
+		result = sz_fs_setattr(request.fs, request.number, wanted, values);
+	answer_attributes(&request, result);
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t inode)
@@ -89,9 +85,9 @@ void op_readlink(fuse_req_t req, fuse_ino_t inode)
 	char target[PATH_MAX];
 	int result;
 
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, inode))
 		return;
-	result = sz_fs_readlink(request.fs, inode, target, sizeof(target));
+	result = sz_fs_readlink(request.fs, request.number, target, sizeof(target));
 	(void)answer_bytes(&request, result, target, result == 0 ? strlen(target) : 0);
 }
 
@@ -113,11 +109,11 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 	uint64_t number = 0;
 	int result;
 
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, parent))
 		return;
 	new = new_of(&request, mode);
 	new.rdev = rdev;
-	result = sz_fs_create(request.fs, number_of(request.fs, parent), name, &new, &number);
+	result = sz_fs_create(request.fs, request.number, name, &new, &number);
 	answer_entry(&request, result, number);
 }
 
@@ -128,10 +124,10 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	uint64_t number = 0;
 	int result;
 
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, parent))
 		return;
 	new = new_of(&request, mode);
-	result = sz_fs_mkdir(request.fs, number_of(request.fs, parent), name, &new, &number);
+	result = sz_fs_mkdir(request.fs, request.number, name, &new, &number);
 	answer_entry(&request, result, number);
 }
 
@@ -142,11 +138,10 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	uint64_t number = 0;
 	int result;
 
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, parent))
 		return;
 	new = new_of(&request, 0777);
-	result = sz_fs_symlink(request.fs, number_of(request.fs, parent), name, target, &new,
-			       &number);
+	result = sz_fs_symlink(request.fs, request.number, name, target, &new, &number);
 	answer_entry(&request, result, number);
 }
 
@@ -154,36 +149,45 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct request request;
 
-	if (request_begin(&request, req))
-		answer(&request, sz_fs_unlink(request.fs, number_of(request.fs, parent), name));
+	if (request_begin(&request, req, parent))
+		answer(&request, sz_fs_unlink(request.fs, request.number, name));
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct request request;
 
-	if (request_begin(&request, req))
-		answer(&request, sz_fs_rmdir(request.fs, number_of(request.fs, parent), name));
+	if (request_begin(&request, req, parent))
+		answer(&request, sz_fs_rmdir(request.fs, request.number, name));
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
 	       const char *new_name, unsigned int flags)
 {
 	struct request request;
+	uint64_t to;
+	int result;
 
-	if (request_begin(&request, req))
-		answer(&request, sz_fs_rename(request.fs, number_of(request.fs, parent), name,
-					      number_of(request.fs, new_parent), new_name, flags));
+	if (!request_begin(&request, req, parent))
+		return;
+	result = request_other(&request, new_parent, &to);
+	if (result == 0)
+		result = sz_fs_rename(request.fs, request.number, name, to, new_name, flags);
+	answer(&request, result);
 }
 
 void op_link(fuse_req_t req, fuse_ino_t inode, fuse_ino_t parent, const char *name)
 {
 	struct request request;
+	uint64_t to;
+	int result;
 
-	if (request_begin(&request, req))
-		answer_entry(&request,
-			     sz_fs_link(request.fs, inode, number_of(request.fs, parent), name),
-			     inode);
+	if (!request_begin(&request, req, inode))
+		return;
+	result = request_other(&request, parent, &to);
+	if (result == 0)
+		result = sz_fs_link(request.fs, request.number, to, name);
+	answer_entry(&request, result, request.number);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -194,10 +198,10 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	uint64_t number = 0;
 	int result;
 
-	if (!request_begin(&request, req))
+	if (!request_begin(&request, req, parent))
 		return;
 	new = new_of(&request, S_IFREG | (mode & ~(mode_t)S_IFMT));
-	result = sz_fs_create(request.fs, number_of(request.fs, parent), name, &new, &number);
+	result = sz_fs_create(request.fs, request.number, name, &new, &number);
 	file->keep_cache = 1;
 	answer_create(&request, result, number, file);
 }
@@ -207,17 +211,17 @@ void op_setxattr(fuse_req_t req, fuse_ino_t inode, const char *name, const char 
 {
 	struct request request;
 
-	if (request_begin(&request, req))
-		answer(&request, sz_fs_setxattr(request.fs, number_of(request.fs, inode), name,
-						value, size, flags));
+	if (request_begin(&request, req, inode))
+		answer(&request,
+		       sz_fs_setxattr(request.fs, request.number, name, value, size, flags));
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t inode, const char *name)
 {
 	struct request request;
 
-	if (request_begin(&request, req))
-		answer(&request, sz_fs_removexattr(request.fs, number_of(request.fs, inode), name));
+	if (request_begin(&request, req, inode))
+		answer(&request, sz_fs_removexattr(request.fs, request.number, name));
 }
 
 void op_getxattr(fuse_req_t req, fuse_ino_t inode, const char *name, size_t size)
@@ -227,11 +231,14 @@ void op_getxattr(fuse_req_t req, fuse_ino_t inode, const char *name, size_t size
 	size_t length = 0;
 	int result = -ENOMEM;
 
-	if (!request_begin(&request, req))
+	if (!request_begin_any(&request, req, inode))
 		return;
+	if (node_is_control(inode)) {
+		answer(&request, -EOPNOTSUPP);
+		return;
+	}
 	if (size == 0 || value != NULL)
-		result = sz_fs_getxattr(request.fs, number_of(request.fs, inode), name, value, size,
-					&length);
+		result = sz_fs_getxattr(request.fs, request.number, name, value, size, &length);
 	answer_xattr(&request, result, value, size, length);
 }
 
@@ -242,11 +249,14 @@ void op_listxattr(fuse_req_t req, fuse_ino_t inode, size_t size)
 	size_t length = 0;
 	int result = -ENOMEM;
 
-	if (!request_begin(&request, req))
+	if (!request_begin_any(&request, req, inode))
 		return;
+	if (node_is_control(inode)) {
+		answer(&request, -EOPNOTSUPP);
+		return;
+	}
 	if (size == 0 || names != NULL)
-		result = sz_fs_listxattr(request.fs, number_of(request.fs, inode), names, size,
-					 &length);
+		result = sz_fs_listxattr(request.fs, request.number, names, size, &length);
 	answer_xattr(&request, result, names, size, length);
 }
 
@@ -256,8 +266,7 @@ void op_statfs(fuse_req_t req, fuse_ino_t inode)
 	struct statvfs statvfs;
 	int result;
 
-	(void)inode;
-	if (!request_begin(&request, req))
+	if (!request_begin_any(&request, req, inode))
 		return;
 	result = sz_fs_statfs(request.fs, &statvfs);
 	answer_statfs(&request, result, &statvfs);

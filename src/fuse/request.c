@@ -20,19 +20,21 @@
 /* What programs write and read at a time. ZFS says the size of a file's blocks: 512 at first. */
 #define IO_BYTES           (128U << 10)
 
-uint64_t number_of(const struct sz_fs *fs, fuse_ino_t inode)
-{
-	return inode == FUSE_ROOT_ID ? sz_fs_root(fs) : inode;
-}
-
-bool request_begin(struct request *request, fuse_req_t req)
+bool request_begin_any(struct request *request, fuse_req_t req, fuse_ino_t node)
 {
 	struct sz_mount *mount = fuse_req_userdata(req);
 	int refusal;
+	int result = 0;
 
 	*request = (struct request){
 		.req = req, .caller = *fuse_req_ctx(req), .mount = mount, .fs = mount->fs
 	};
+	if (!node_is_control(node))
+		result = request_resolve(request, node);
+	if (result != 0) {
+		(void)fuse_reply_err(req, -result);
+		return false;
+	}
 	(void)pthread_mutex_lock(&mount->lock);
 	while (mount->refusal == 0 && mount->served == SERVED_MAX)
 		(void)pthread_cond_wait(&mount->served_less, &mount->lock);
@@ -42,9 +44,32 @@ bool request_begin(struct request *request, fuse_req_t req)
 		LIST_INSERT_HEAD(&mount->requests, request, in_list);
 	}
 	(void)pthread_mutex_unlock(&mount->lock);
-	if (refusal != 0)
+	if (refusal != 0) {
 		(void)fuse_reply_err(req, -refusal);
+		snapshot_leave(mount, request->slot, 1);
+	}
 	return refusal == 0;
+}
+
+bool request_begin(struct request *request, fuse_req_t req, fuse_ino_t node)
+{
+	if (!node_is_control(node))
+		return request_begin_any(request, req, node);
+	(void)fuse_reply_err(req, EROFS);
+	return false;
+}
+
+int request_other(const struct request *request, fuse_ino_t node, uint64_t *number_out)
+{
+	struct request other = { .mount = request->mount };
+	int result = node_is_control(node) ? -EROFS : request_resolve(&other, node);
+
+	if (result != 0)
+		return result;
+	*number_out = other.number;
+	result = other.slot == request->slot ? 0 : -EXDEV;
+	snapshot_leave(request->mount, other.slot, 1); /* the request has it in use */
+	return result;
 }
 
 /* NULL: it was answered meanwhile. */
@@ -61,6 +86,7 @@ static fuse_req_t request_end(struct request *request)
 	mount->answered++;
 	(void)pthread_cond_signal(&mount->served_less);
 	(void)pthread_mutex_unlock(&mount->lock);
+	snapshot_leave(mount, request->slot, 1);
 	return req;
 }
 
@@ -93,26 +119,28 @@ static double valid_s(const struct stat *stat)
 							     : ATTRIBUTES_VALID_S;
 }
 
-static int attributes_get(struct sz_fs *fs, uint64_t number, struct stat *stat_out)
+static int attributes_get(const struct request *request, uint64_t number, struct stat *stat_out)
 {
-	int result = sz_fs_getattr(fs, number, stat_out);
+	int result = sz_fs_getattr(request->fs, number, stat_out);
 
+	/* A file and what it is in a snapshot are not the same one. */
+	stat_out->st_ino |= (ino_t)request->slot << NODE_SLOT_SHIFT;
 	stat_out->st_blksize = IO_BYTES;
 	return result;
 }
 
-int entry_make(struct sz_fs *fs, uint64_t number, struct fuse_entry_param *entry_out)
+int entry_make(const struct request *request, uint64_t number, struct fuse_entry_param *entry_out)
 {
-	int result = sz_fs_hold(fs, number);
+	int result = sz_fs_hold(request->fs, number);
 
 	if (result != 0)
 		return result;
-	*entry_out = (struct fuse_entry_param){ .ino = number, .entry_timeout = NAME_VALID_S };
-	if (number == sz_fs_root(fs))
-		entry_out->ino = FUSE_ROOT_ID;
-	result = attributes_get(fs, number, &entry_out->attr);
+	snapshot_use(request->mount, request->slot);
+	*entry_out = (struct fuse_entry_param){ .ino = node_make(request, number),
+						.entry_timeout = NAME_VALID_S };
+	result = attributes_get(request, number, &entry_out->attr);
 	if (result != 0) {
-		sz_fs_release(fs, number, 1);
+		node_forget(request->mount, entry_out->ino, 1);
 		return result;
 	}
 	entry_out->attr_timeout = valid_s(&entry_out->attr);
@@ -149,7 +177,7 @@ void answer_create(struct request *request, int result, uint64_t number,
 	fuse_req_t req;
 
 	if (result == 0)
-		result = entry_make(request->fs, number, &entry);
+		result = entry_make(request, number, &entry);
 	if (result != 0) {
 		answer(request, result);
 		return;
@@ -161,7 +189,7 @@ void answer_create(struct request *request, int result, uint64_t number,
 		result = fuse_reply_entry(req, &entry);
 	/* The kernel does not know of it: the request was interrupted, or answered before. */
 	if (req == NULL || result != 0)
-		sz_fs_release(request->fs, number, 1);
+		node_forget(request->mount, entry.ino, 1);
 }
 
 void answer_entry(struct request *request, int result, uint64_t number)
@@ -169,16 +197,31 @@ void answer_entry(struct request *request, int result, uint64_t number)
 	answer_create(request, result, number, NULL);
 }
 
-void answer_attributes(struct request *request, int result, uint64_t number)
+void answer_stat(struct request *request, int result, const struct stat *stat)
+{
+	fuse_req_t req = request_end(request);
+
+	if (req != NULL && result == 0)
+		(void)fuse_reply_attr(req, stat, valid_s(stat));
+	else if (req != NULL)
+		(void)fuse_reply_err(req, error_number(result));
+}
+
+void answer_attributes(struct request *request, int result)
 {
 	struct stat stat = { 0 };
-	fuse_req_t req;
 
 	if (result == 0)
-		result = attributes_get(request->fs, number, &stat);
-	req = request_end(request);
+		result = attributes_get(request, request->number, &stat);
+	answer_stat(request, result, &stat);
+}
+
+void answer_node(struct request *request, int result, const struct fuse_entry_param *entry)
+{
+	fuse_req_t req = request_end(request);
+
 	if (req != NULL && result == 0)
-		(void)fuse_reply_attr(req, &stat, valid_s(&stat));
+		(void)fuse_reply_entry(req, entry);
 	else if (req != NULL)
 		(void)fuse_reply_err(req, error_number(result));
 }

@@ -16,8 +16,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define XATTR_BYTES 65536U  /* XATTR_LIST_MAX, XATTR_SIZE_MAX */
-#define HOLE_BYTES  4096U   /* a run of zeros as long, and aligned, becomes a hole */
+#define XATTR_BYTES 65536U /* XATTR_LIST_MAX, XATTR_SIZE_MAX */
+#define HOLE_BYTES  4096U  /* a run of zeros as long, and aligned, becomes a hole */
+#define ACL_ACCESS  "system.posix_acl_access"
+#define ACL_DEFAULT "system.posix_acl_default"
 #define SEEK_FROM   131072U /* a smaller file is read as a whole; its holes are zeros then */
 
 struct get {
@@ -137,14 +139,23 @@ static void attribute_is_lost(struct get *get, const char *name, int result)
 			       strerror(-result));
 }
 
-static void xattrs_get(struct get *get, uint64_t inode, const char *target)
+/* What a new name gets from a default ACL of its folder is not the pool's. */
+static void acls_drop(const char *target)
+{
+	(void)!lremovexattr(target, ACL_ACCESS);
+	(void)!lremovexattr(target, ACL_DEFAULT);
+}
+
+/* False: there is an ACL, and it could not be set. */
+static bool xattrs_get(struct get *get, uint64_t inode, const char *target)
 {
 	size_t length = 0;
+	bool has_acl = true;
 	int listed = sz_fs_listxattr(get->fs, inode, get->names, XATTR_BYTES, &length);
 
 	if (listed != 0) {
 		attribute_is_lost(get, "extended attributes", listed);
-		return;
+		return false;
 	}
 	for (size_t at = 0; at < length; at += strlen(get->names + at) + 1) {
 		const char *name = get->names + at;
@@ -155,13 +166,17 @@ static void xattrs_get(struct get *get, uint64_t inode, const char *target)
 			result = -errno;
 		if (result != 0)
 			attribute_is_lost(get, name, result);
+		if (result != 0 && strcmp(name, ACL_ACCESS) == 0)
+			has_acl = false;
 	}
+	return has_acl;
 }
 
 /*
  * Owner, extended attributes, mode, times, in this order: a change of owner clears set-user-ID and
  * capabilities, and extended attributes need a file that may be written. Who is not root gets the
- * files as his own. A file that did not get its owner does not get set-user-ID bits either.
+ * files as his own. A file that did not get its owner does not get set-user-ID bits either; one that did not get
+ * its ACL has what this grants at most in the group's bits, so the group gets nothing.
  */
 static int attributes_get(struct get *get, uint64_t inode, const struct stat *stat,
 			  const char *target)
@@ -174,7 +189,10 @@ static int attributes_get(struct get *get, uint64_t inode, const struct stat *st
 		attribute_is_lost(get, "owner", -errno);
 	if (!is_owned)
 		mode &= ~(mode_t)(S_ISUID | S_ISGID);
-	xattrs_get(get, inode, target);
+	if (!S_ISLNK(stat->st_mode))
+		acls_drop(target);
+	if (!xattrs_get(get, inode, target))
+		mode &= ~(mode_t)S_IRWXG;
 	if (!S_ISLNK(stat->st_mode) && chmod(target, mode) != 0)
 		return -errno;
 	return utimensat(AT_FDCWD, target, times, AT_SYMLINK_NOFOLLOW) != 0 ? -errno : 0;
@@ -245,8 +263,11 @@ static int entry_get(struct get *get, uint64_t inode, const char *target)
 	return result;
 }
 
-/* A folder that is there already is used, if it is one: below the top a link would lead elsewhere. */
-static int folder_get(const char *target, bool is_root)
+/*
+ * A folder that is there already is used, if it is one. Only what the user named may be a link to
+ * one: others may have made the rest.
+ */
+static int folder_get(const char *target, bool is_named)
 {
 	struct stat existing;
 
@@ -254,7 +275,7 @@ static int folder_get(const char *target, bool is_root)
 		return 0;
 	if (errno != EEXIST)
 		return -errno;
-	if ((is_root ? stat(target, &existing) : lstat(target, &existing)) != 0)
+	if ((is_named ? stat(target, &existing) : lstat(target, &existing)) != 0)
 		return -errno;
 	return S_ISDIR(existing.st_mode) ? 0 : -ENOTDIR;
 }
@@ -274,7 +295,7 @@ static int step_get(struct get *get, struct walk *walk, const struct walk_step *
 
 	switch (step->event) {
 	case WALK_ENTER:
-		result = folder_get(step->path, step->is_root);
+		result = folder_get(step->path, step->is_root && keep_root);
 		if (result != 0)
 			walk_skip(walk);
 		break;

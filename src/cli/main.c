@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -314,12 +315,25 @@ static int mount_helper_run(int argc, char **argv)
 	return main_run(argc + 1, arguments);
 }
 
+/*
+ * A standard descriptor that is closed would be the next file that is opened, a store's among them. It
+ * becomes one whose use fails, as it should.
+ */
+static void descriptors_keep(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			_exit(EXIT_ERROR);
+}
+
 int main(int argc, char **argv)
 {
 	struct sz_error error = { 0 };
 	char version[] = "version";
 	int code;
 
+	descriptors_keep();
 	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		argv[1] = version;
 	if (sz_crypto_init(&error) != 0 || interrupt_start(&error) != 0) {

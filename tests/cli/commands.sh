@@ -105,6 +105,10 @@ then_ok "it says what it did" has '^  scan: scrub repaired 0B in [0-9:]+ with 0 
 ok "scrub --json" run scrub --json store
 then_ok "it is JSON alone" json '.scan.kind == "scrub" and .scan.state == "finished" and .scan.errors == 0'
 
+printf 'short' >short
+ok "put" run put store short /
+fails "a closed standard output is no success" 1 "Bad file descriptor" sh -c "'$szpool' cat store /short >&-"
+fails "nor a closed standard input" 1 "Bad file descriptor" sh -c "'$szpool' put store - /none <&-"
 ok "--memory" run ls --memory 256M store
 ok "create with properties" create -o compression=off -o recordsize=128K properties
 ok "create with a slash at the end" create slash/

@@ -146,6 +146,21 @@ import socket
 socket.socket(socket.AF_UNIX).bind("socket")
 EOP
 ok "a socket is left out with a warning" bash -c "'$szpool' put store socket / 2>&1 | grep -q 'a socket is not stored'"
+ok "put a folder" run put store links /
+mkdir elsewhere target && ln -s ../elsewhere target/links
+fails "a link that somebody has laid in the target is not followed" 1 "target/links: left out: Not a directory" \
+	run get store /links target
+then_ok "nothing is written where it leads" bash -c "[ -z \"\$(ls -A elsewhere)\" ]"
+ln -s elsewhere named
+ok "the target itself may be a link" run get store /links named
+then_ok "to where all goes" cmp links/first elsewhere/links/first
+if command -v setfacl >/dev/null && mkdir inherited && setfacl -m d:u:65534:rwx inherited 2>/dev/null; then
+	ok "get into a folder with a default ACL" run get store /links inherited
+	ok "nothing has an ACL of it" bash -c "! getfacl -cR inherited/links | grep -E '65534|default'"
+else
+	skip "a default ACL" "needs setfacl, and a file system that takes it"
+fi
+
 if is_root; then
 	mkdir -m 0777 theirs && mv store theirs/ && chown -R 65534:65534 theirs/store && chmod 0755 . && chmod 0644 passphrase
 	ok "another user gets what is his to have" run_as_nobody get theirs/store /tree theirs/tree

@@ -10,8 +10,10 @@ import hashlib
 import os
 import random
 import sys
+import time
 
 FOLDERS = 4
+LIMIT_S = 60  # nobody ended it
 
 
 def content(seed, number, size):
@@ -126,7 +128,8 @@ def work(folder, journal_path, seed):
         sync_folder(folder)
         sync_folder(os.path.dirname(folder))
         held = []
-        while True:
+        end = time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
             fd = step(folder, seed, chance, files, number, journal)
             number += 1
             if fd is not None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A store on a small disk: new data is refused in time, removing goes on, and what was removed makes room, also where
 # another program has taken most of the reserve. Nothing is lost. TAP.
+# shellcheck source-path=SCRIPTDIR
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 if ! is_root; then

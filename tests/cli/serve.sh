@@ -13,6 +13,14 @@ has_called() { # PID
 	done
 	return 1
 }
+# Nobody reads from the pipe any more; whoever holds it open for writing still does.
+is_left() { # HOLDER
+	for _ in $(seq 200); do
+		find /proc/[0-9]*/fd -lname "$work/pipe" 2>/dev/null | grep -qv "^/proc/$1/" || return 0
+		sleep 0.05
+	done
+	return 1
+}
 stop_all() { "$szpool" serve --stop "$work/store" 2>/dev/null; }
 trap 'stop_all; cleanup' EXIT
 # In the foreground of the background, so that its number is known; it returns once commands are served.
@@ -83,8 +91,9 @@ putter=$!
 has_called $putter
 kill -KILL $putter
 wait $putter 2>/dev/null
+ok "so does the caller's death" is_left $holder
 kill $holder
-fails "so does the caller's death" 1 "No such file" run cat store /never
+fails "and leaves nothing, too" 1 "No such file" run cat store /never
 
 printf 'many bees over the hill\n' >new
 fails "a new passphrase for who does not know the old" 4 "wrong passphrase" \

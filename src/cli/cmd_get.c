@@ -14,12 +14,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/xattr.h>
+/* The names of ACLs; what both declare, sys/xattr.h has to declare first. */
+#include <linux/xattr.h>
 #include <unistd.h>
 
-#define XATTR_BYTES 65536U /* XATTR_LIST_MAX, XATTR_SIZE_MAX */
-#define HOLE_BYTES  4096U  /* a run of zeros as long, and aligned, becomes a hole */
-#define ACL_ACCESS  "system.posix_acl_access"
-#define ACL_DEFAULT "system.posix_acl_default"
+#define XATTR_BYTES 65536U  /* XATTR_LIST_MAX, XATTR_SIZE_MAX */
+#define HOLE_BYTES  4096U   /* a run of zeros as long, and aligned, becomes a hole */
 #define SEEK_FROM   131072U /* a smaller file is read as a whole; its holes are zeros then */
 
 struct get {
@@ -142,11 +142,11 @@ static void attribute_is_lost(struct get *get, const char *name, int result)
 /* What a new name gets from a default ACL of its folder is not the pool's. */
 static void acls_drop(const char *target)
 {
-	(void)!lremovexattr(target, ACL_ACCESS);
-	(void)!lremovexattr(target, ACL_DEFAULT);
+	(void)!lremovexattr(target, XATTR_NAME_POSIX_ACL_ACCESS);
+	(void)!lremovexattr(target, XATTR_NAME_POSIX_ACL_DEFAULT);
 }
 
-/* False: there is an ACL, and it could not be set. */
+/* False: there is an ACL, or there may be, and it could not be set. */
 static bool xattrs_get(struct get *get, uint64_t inode, const char *target)
 {
 	size_t length = 0;
@@ -166,7 +166,7 @@ static bool xattrs_get(struct get *get, uint64_t inode, const char *target)
 			result = -errno;
 		if (result != 0)
 			attribute_is_lost(get, name, result);
-		if (result != 0 && strcmp(name, ACL_ACCESS) == 0)
+		if (result != 0 && strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) == 0)
 			has_acl = false;
 	}
 	return has_acl;

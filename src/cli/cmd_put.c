@@ -16,6 +16,8 @@
 #include <fts.h>
 #include <stdio.h>
 #include <sys/xattr.h>
+/* The names of ACLs; what both declare, sys/xattr.h has to declare first. */
+#include <linux/xattr.h>
 #include <unistd.h>
 
 #define XATTR_NAMES_BYTES 65536U /* XATTR_LIST_MAX: all names of a file */
@@ -89,8 +91,8 @@ static int xattr_put(struct put *put, const char *path, uint64_t inode, const ch
 /* Names of other file systems' making ("system.nfs4_acl") would mean nothing in the pool. */
 static bool xattr_is_kept(const char *name)
 {
-	return strncmp(name, "system.", 7) != 0 || strcmp(name, "system.posix_acl_access") == 0 ||
-	       strcmp(name, "system.posix_acl_default") == 0;
+	return strncmp(name, "system.", 7) != 0 || strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) == 0 ||
+	       strcmp(name, XATTR_NAME_POSIX_ACL_DEFAULT) == 0;
 }
 
 static int xattrs_put(struct put *put, const char *path, uint64_t inode)

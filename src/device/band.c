@@ -269,7 +269,7 @@ int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
 		result = band_evict(device, epoch);
 		if (result == 0)
 			result = band_create(device, number, &band);
-		if (result == -ENOSPC || result == -EDQUOT)
+		if (is_full(result))
 			return result;
 		if (result != 0 || band == NULL)
 			return 0; /* the log will say if it is worse than that */

@@ -25,6 +25,7 @@
 #include "device/overlay.h"
 #include "format/format.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -52,6 +53,12 @@
 #define NO_SPACE_WAIT_MS  200U
 #define INDEX_COPIES      3U /* of an index page: its device and the next two */
 #define NO_DEVICE         UINT32_MAX
+
+/* The host has no space; it may come back. */
+static inline bool is_full(int result)
+{
+	return result == -ENOSPC || result == -EDQUOT;
+}
 
 static inline bool bit_is_set(const uint8_t *bitmap, uint32_t bit)
 {

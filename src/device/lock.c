@@ -176,7 +176,7 @@ int sz_lock_announce(struct sz_store *store, struct sz_error *error)
 		return 0;
 	result = record_replace(store, &fd);
 	/* On a full disk the record of before is locked all the same; it only names another holder. */
-	if (result == -ENOSPC || result == -EDQUOT)
+	if (is_full(result))
 		return 0;
 	if (result != 0)
 		return sz_fail(error, result, "%s: the lock record: %s", store->path,

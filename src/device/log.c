@@ -237,7 +237,7 @@ int sz_epoch_commit(struct sz_device *device, struct epoch *epoch)
 		return result;
 	for (unsigned int i = 0; i < NO_SPACE_TRIES; i++) {
 		result = commit_append(device, epoch, &commit);
-		if (result != -ENOSPC && result != -EDQUOT)
+		if (!is_full(result))
 			break;
 		(void)nanosleep(&pause, NULL);
 	}

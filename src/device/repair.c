@@ -109,8 +109,7 @@ static void object_begin(struct repairing *repairing, const struct sz_id *id, bo
 static int object_ended(struct repairing *repairing, int result)
 {
 	repairing->left += result != 0 || repairing->is_left ? 1 : 0;
-	if (result == 0 || result == -ENOMEM || result == -ENOSPC || result == -EDQUOT ||
-	    ++repairing->unread > UNREAD_MAX)
+	if (result == 0 || result == -ENOMEM || is_full(result) || ++repairing->unread > UNREAD_MAX)
 		return result;
 	repairing->failure = result;
 	return 0;

@@ -187,7 +187,7 @@ int sz_root_write(struct sz_store *store, struct sz_root *root)
 		status = copy_write(store, device->folder, &header->id, file.data, file.length);
 		if (status == 0)
 			copies++;
-		else if (status != -ENOSPC && status != -EDQUOT && status != -ENOMEM)
+		else if (!is_full(status) && status != -ENOMEM)
 			(void)sz_device_fail(device, status);
 		if (status != 0)
 			result = status;

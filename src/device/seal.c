@@ -270,11 +270,6 @@ static int seal_try(struct sz_store *store, enum compact_mode mode, struct sz_er
 				     (unsigned long long)store->sealing_number, strerror(-result));
 }
 
-static bool is_full(int result)
-{
-	return result == -ENOSPC || result == -EDQUOT;
-}
-
 /* What a compaction that nobody asked for has taken of a full disk, the seal may need. */
 static int seal_finish(struct sz_store *store, enum compact_mode mode, struct sz_error *error)
 {

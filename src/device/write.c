@@ -18,7 +18,7 @@
 /* What a failure of the host means for the device. */
 static int write_failed(struct sz_device *device, int error)
 {
-	if (error == -ENOSPC || error == -EDQUOT || error == -ENOMEM)
+	if (is_full(error) || error == -ENOMEM)
 		return error == -EDQUOT ? -ENOSPC : error;
 	return sz_device_fail(device, error);
 }
@@ -166,7 +166,7 @@ static int write_to_band(struct sz_device *device, const struct slots *slots, ui
 		result = band_put(device, &extent);
 	}
 	released = sz_band_release(device, slots);
-	if (released != 0 && released != -ENOSPC && released != -EDQUOT && released != -ENOMEM)
+	if (released != 0 && !is_full(released) && released != -ENOMEM)
 		return write_failed(device, released);
 	return result; /* a band that could not be finished for lack of space is copied later */
 }

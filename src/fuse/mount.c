@@ -324,17 +324,12 @@ static int folder_open(const struct sz_mount *mount)
 	return is_in_table(mount) ? open(mount->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
-static void dirty_write(const struct sz_mount *mount)
+void sz_mount_sync(struct sz_mount *mount)
 {
 	CLEANUP_FD int fd = folder_open(mount);
 
 	if (fd >= 0)
 		(void)syncfs(fd);
-}
-
-void sz_mount_sync(struct sz_mount *mount)
-{
-	dirty_write(mount);
 }
 
 /* False: it is in use still. */
@@ -345,7 +340,7 @@ static bool end_try(struct sz_mount *mount)
 	for (unsigned int waited_ms = 0; waited_ms < END_LIMIT_MS; waited_ms += END_RETRY_MS) {
 		if (is_in_table(mount) && folder_unmount(mount->folder, false, &ignored) != 0 &&
 		    waited_ms == 0)
-			dirty_write(mount);
+			sz_mount_sync(mount);
 		if (end_wait(mount, END_RETRY_MS))
 			return true;
 	}

@@ -41,7 +41,9 @@ struct put {
 
 static int pool_fail(struct put *put, const char *path, int result)
 {
-	if (result == -ENOSPC && sz_pool_room(put->pool) < PIECE_BYTES)
+	struct sz_pool_space space;
+
+	if (result == -ENOSPC && sz_pool_space(put->pool, &space) == 0 && space.is_disks)
 		return sz_fail(
 			put->error, result,
 			"%s: cannot be stored: no space is left on the store's disk, but for "

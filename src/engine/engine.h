@@ -89,6 +89,7 @@ struct sz_pool_space {
 	uint64_t size_bytes; /* usable, after redundancy */
 	uint64_t used_bytes;
 	uint64_t available_bytes;
+	bool is_disks;           /* the disks under the pool have less than the pool */
 	uint64_t raw_size_bytes; /* as zpool list says: SIZE, ALLOC */
 	uint64_t raw_allocated_bytes;
 };

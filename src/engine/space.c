@@ -59,6 +59,7 @@ int sz_pool_space(struct sz_pool *pool, struct sz_pool_space *space_out)
 	objset_t *os;
 	uint64_t referenced;
 	uint64_t available;
+	uint64_t room = sz_pool_room(pool);
 	uint64_t objects_used;
 	uint64_t objects_available;
 	int result = dmu_objset_hold(SZ_POOL_NAME, tag, &os);
@@ -68,7 +69,8 @@ int sz_pool_space(struct sz_pool *pool, struct sz_pool_space *space_out)
 	dmu_objset_space(os, &referenced, &available, &objects_used, &objects_available);
 	space_out->used_bytes = dsl_dir_phys(os->os_dsl_dataset->ds_dir)->dd_used_bytes;
 	dmu_objset_rele(os, tag);
-	space_out->available_bytes = MIN(available, sz_pool_room(pool));
+	space_out->available_bytes = MIN(available, room);
+	space_out->is_disks = room < available;
 	space_out->size_bytes = space_out->used_bytes + space_out->available_bytes;
 	space_out->raw_size_bytes = metaslab_class_get_space(spa_normal_class(pool->spa));
 	space_out->raw_allocated_bytes = metaslab_class_get_alloc(spa_normal_class(pool->spa));

@@ -203,17 +203,6 @@ static void features_enable(nvlist_t *properties)
 	}
 }
 
-/* Of the new pool's root dataset; the pool is destroyed if that fails. */
-static int properties_set(char *name, nvlist_t *properties, struct sz_error *error)
-{
-	int result = dsl_props_set(name, ZPROP_SRC_LOCAL, properties);
-
-	if (result == 0)
-		return 0;
-	(void)spa_destroy(name);
-	return sz_fail(error, -result, "cannot set the properties: %s", zfs_text(result));
-}
-
 int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_property *properties,
 		   size_t property_count, struct sz_pool **pool_out, struct sz_error *error)
 {
@@ -241,8 +230,11 @@ int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_pr
 	nvlist_free(pool_properties);
 	if (result != 0)
 		result = sz_fail(error, -result, "cannot create the pool: %s", zfs_text(result));
-	else
-		result = properties_set(name, dataset_properties, error);
+	if (result == 0) {
+		result = sz_properties_set(name, dataset_properties, error);
+		if (result != 0)
+			(void)spa_destroy(name);
+	}
 	nvlist_free(dataset_properties);
 	if (result == 0)
 		result = pool_hold(store, false, pool_out, error);

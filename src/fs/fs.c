@@ -156,6 +156,7 @@ static int master_read(struct sz_fs *fs, struct sz_error *error)
 
 static int properties_read(struct sz_fs *fs, struct sz_error *error)
 {
+	uint64_t read_only = 0;
 	int result = dsl_prop_get_integer(fs->name, zfs_prop_to_name(ZFS_PROP_XATTR),
 					  &fs->xattr_kind, NULL);
 
@@ -165,8 +166,16 @@ static int properties_read(struct sz_fs *fs, struct sz_error *error)
 	if (result == 0)
 		result = dsl_prop_get_integer(fs->name, zfs_prop_to_name(ZFS_PROP_RELATIME),
 					      &fs->relatime, NULL);
+	if (result == 0)
+		result = dsl_prop_get_integer(fs->name, zfs_prop_to_name(ZFS_PROP_READONLY),
+					      &read_only, NULL);
 	if (result != 0)
 		return sz_fail(error, fs_error(result), "cannot read the properties of %s",
+			       fs->name);
+	if (read_only != 0 && !fs->read_only)
+		return sz_fail(error, -EROFS,
+			       "%s has readonly=on: it can be read only, until readonly=off is set "
+			       "where that was set",
 			       fs->name);
 	result = quotas_load(fs);
 	return result == 0 ? 0 : sz_fail(error, result, "cannot read the quotas of %s", fs->name);

@@ -23,6 +23,10 @@ fails "create with an unknown property" 1 "there is no property 'colour'" create
 ok "leaves nothing behind" test ! -e store
 mkdir empty
 fails "create with checksum=off" 1 "checksum=off is refused" create -o checksum=off empty
+fails "create with what szpool does not keep to" 1 "'exec' cannot be set; these can: autotrim" create -o exec=off empty
+fails "create with another ashift" 1 "it is always 12" create -o ashift=9 empty
+fails "create read-only" 1 "'readonly=on' is not possible" create -o readonly=on empty
+fails "create with a quota that holds nothing" 1 "quota=1024 is less than" create -o quota=1K empty
 ok "leaves an empty folder empty" test -z "$(ls -A empty)"
 
 ok "create" env SIZE=256M bash -c "$(declare -f create run); szpool='$szpool'; create store"
@@ -71,6 +75,14 @@ then_ok "with the next step" grep -q "'szpool df'" err
 fails "no part is left" 1 "No such file" run ls store /large
 prints "what was there stays" older run cat store /older
 ok "there is room again" bash -c "head -c 50000000 large >smaller && '$szpool' put store smaller /"
+
+for kind in quota refquota; do
+	ok "create with a $kind" create -o $kind=30M $kind
+	ok "put less" bash -c "head -c 20000000 large >less && '$szpool' put $kind less /"
+	fails "put more than the $kind" 7 "Disk quota exceeded" run put $kind large /
+	ok "what it holds can be removed" run rm $kind /less
+	ok "and put again" run put $kind less /
+done
 
 if is_root; then
 	chmod 0755 . && chmod 0644 passphrase

@@ -26,6 +26,17 @@ static void create_with(const char *name, const char *value, int expected, const
 	NEED(scripted_writes(devices) == before);
 }
 
+/* Known only to the pool that was made meanwhile, and is destroyed. */
+static void create_with_too_little(const char *name)
+{
+	const struct sz_property property = { .name = name, .value = "1K" };
+	struct sz_pool *pool = NULL;
+	struct sz_error error = { 0 };
+
+	NEED(sz_pool_create(devices, SZ_RAID_Z2, &property, 1, &pool, &error) == -EINVAL);
+	NEED(strstr(error.text, name) != NULL && strstr(error.text, "1024 is less") != NULL);
+}
+
 static void refusals(void)
 {
 	struct sz_error error = { 0 };
@@ -41,6 +52,17 @@ static void refusals(void)
 	create_with("encryption", "on", -EINVAL, "encrypted already");
 	create_with("used", "1", -EINVAL, "cannot be set");
 	create_with("health", "ONLINE", -EINVAL, "cannot be set");
+	create_with("exec", "off", -EINVAL, "these can: autotrim, comment, atime");
+	create_with("multihost", "on", -EINVAL, "'multihost' cannot be set");
+	create_with("reservation", "10M", -EINVAL, "'reservation' cannot be set");
+	create_with("readonly", "on", -EINVAL, "'readonly=on' is not possible");
+	create_with("ashift", "9", -EINVAL, "it is always 12");
+	create_with("ashift", "13", -EINVAL, "it is always 12");
+	create_with("version", "4", -EINVAL, "it is always 5");
+	create_with("acltype", "off", -EINVAL, "it is always posix");
+	create_with("casesensitivity", "mixed", -EINVAL, "it is always sensitive");
+	create_with("comment", "more than the 31 bytes that ZFS has for it", -EINVAL, "31 bytes");
+	create_with("version", "5", 0, NULL);
 	create_with("compression", "zstd", 0, NULL);
 }
 
@@ -70,6 +92,52 @@ static void test_too_few_devices_and_read_only(void **state)
 {
 	(void)state;
 	step(too_few);
+}
+
+static void quotas(void)
+{
+	struct sz_error error = { 0 };
+
+	NEED_OK(sz_engine_start(0, &error), &error);
+	create_with_too_little("quota");
+	create_with_too_little("refquota");
+}
+
+static void test_a_quota_that_holds_nothing_is_refused(void **state)
+{
+	(void)state;
+	step(quotas);
+}
+
+static void read_only_on(void)
+{
+	struct opened opened = { 0 };
+
+	pool_open(&opened, false);
+	NEED(dsl_prop_set_int(SZ_POOL_NAME, "readonly", ZPROP_SRC_LOCAL, 1) == 0);
+	pool_close(&opened);
+}
+
+static void read_only_is_kept_to(void)
+{
+	struct opened opened = { 0 };
+	struct sz_error error = { 0 };
+
+	NEED_OK(pool_import(&opened, false, &error), &error);
+	NEED(sz_fs_open(opened.pool, NULL, false, &opened.fs, &error) == -EROFS);
+	NEED(strstr(error.text, "readonly=on") != NULL);
+	NEED_OK(sz_fs_open(opened.pool, NULL, true, &opened.fs, &error), &error);
+	files_check(&opened);
+	pool_close(&opened);
+}
+
+/* As another program could set it. */
+static void test_a_file_system_that_is_read_only_is_not_written_to(void **state)
+{
+	(void)state;
+	step(make_filled);
+	step(read_only_on);
+	step(read_only_is_kept_to);
 }
 
 static void checksums_off(void)
@@ -163,7 +231,9 @@ int main(void)
 #define CASE(function) cmocka_unit_test_setup_teardown(function, devices_setup, devices_teardown)
 	const struct CMUnitTest tests[] = {
 		CASE(test_properties_of_a_new_pool),
+		CASE(test_a_quota_that_holds_nothing_is_refused),
 		CASE(test_too_few_devices_and_read_only),
+		CASE(test_a_file_system_that_is_read_only_is_not_written_to),
 		CASE(test_a_file_system_without_checksums_is_not_opened),
 		CASE(test_each_redundancy_loses_what_it_may),
 	};

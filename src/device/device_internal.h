@@ -721,6 +721,9 @@ void sz_hot_poison(struct hot *hot, uint32_t bit);
 void sz_hot_apply(struct hot *hot, const struct hot *layer);
 /* The newest that says what a sector is. */
 const struct hot *sz_hot_find(const struct sz_device *device, uint32_t bit);
+/* How many of the hot sectors from sector on are alike: as they are already in data, or not. */
+uint32_t sz_hot_alike(struct sz_device *device, uint64_t sector, uint32_t count,
+		      const uint8_t *data, bool *is_same_out);
 int sz_hot_encode(const struct hot *hot, struct sz_bytes *payload_out) MUST_CHECK;
 int sz_hot_decode(const uint8_t *payload, size_t length, struct hot *hot) MUST_CHECK;
 

@@ -111,6 +111,26 @@ const struct hot *sz_hot_find(const struct sz_device *device, uint32_t bit)
 	return &device->hot;
 }
 
+uint32_t sz_hot_alike(struct sz_device *device, uint64_t sector, uint32_t count,
+		      const uint8_t *data, bool *is_same_out)
+{
+	READ_SCOPE(&device->map_lock);
+	uint32_t alike = 0;
+
+	for (; alike < count; alike++) {
+		uint32_t bit = sz_hot_index(device, sector + alike);
+		const struct hot *hot = sz_hot_find(device, bit);
+		bool is_same =
+			bit_is_set(hot->written, bit) && !bit_is_set(hot->poison, bit) &&
+			memcmp(hot->sectors + bit * SECTOR, data + alike * SECTOR, SECTOR) == 0;
+
+		if (alike > 0 && is_same != *is_same_out)
+			break;
+		*is_same_out = is_same;
+	}
+	return alike;
+}
+
 int sz_hot_encode(const struct hot *hot, struct sz_bytes *payload_out)
 {
 	CLEANUP_BYTES struct sz_bytes plain = { 0 };

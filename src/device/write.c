@@ -6,6 +6,8 @@
  * log under that lock too; large ones to reserved slots of a band before it. If the epoch has ended
  * meanwhile, the piece is encrypted once more, for the log of the next one.
  *
+ * Of a hot sector only what changes it is written.
+ *
  * A full disk fails the write, and nothing else. Any other error of a write is sticky.
  */
 #include "device/device_internal.h"
@@ -261,8 +263,13 @@ static int write_pieces(struct sz_device *device, uint64_t sector, uint32_t coun
 	}
 	while (count > 0 && result == 0) {
 		uint32_t some = piece_length(device, sector, count);
+		bool is_same = false;
 
-		result = write_piece(device, sector, some, plaintext, ciphertext);
+		/* Of a label that ZFS writes anew little is new. */
+		if (sz_sector_is_hot(device, sector))
+			some = sz_hot_alike(device, sector, some, plaintext, &is_same);
+		if (!is_same)
+			result = write_piece(device, sector, some, plaintext, ciphertext);
 		sector += some;
 		count -= some;
 		plaintext += some * SECTOR;

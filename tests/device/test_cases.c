@@ -122,6 +122,59 @@ static uint64_t newest_generation(const struct objects *objects)
 	return newest;
 }
 
+static uint64_t stored(struct harness *harness)
+{
+	struct sz_store_info info;
+
+	sz_store_info(harness->store, &info);
+	return info.stored_bytes;
+}
+
+/* Of a label that is written anew only what is new takes space; what was trimmed is written, zeros too. */
+static void test_a_label_that_stays(void **state)
+{
+	struct harness harness;
+	struct sz_device *device;
+	uint8_t *label;
+	uint64_t before;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	harness_open_clean(&harness);
+	device = sz_store_device(harness.store, 1);
+	OK(harness_write(&harness, 1, 4, 28));
+	OK(harness_flush_all(&harness));
+	label = malloc(28 * (size_t)SZ_SECTOR_BYTES);
+	assert_non_null(label);
+	memcpy(label, harness.buffer, 28 * (size_t)SZ_SECTOR_BYTES);
+	for (unsigned int is_sealed = 0; is_sealed < 2; is_sealed++) {
+		if (is_sealed == 1)
+			OK(harness_seal(&harness));
+		before = stored(&harness);
+		OK(sz_device_write(device, 4, 28, label));
+		OK(sz_device_flush(device));
+		assert_int_equal(stored(&harness), before);
+	}
+	OK(harness_write(&harness, 1, 10, 2));
+	memcpy(label + 6 * (size_t)SZ_SECTOR_BYTES, harness.buffer, 2 * (size_t)SZ_SECTOR_BYTES);
+	OK(harness_trim(&harness, 1, 20, 1));
+	OK(harness_flush_all(&harness));
+	before = stored(&harness);
+	OK(sz_device_write(device, 4, 16, label));
+	OK(sz_device_flush(device));
+	assert_int_equal(stored(&harness), before);
+	OK(harness_write(&harness, 1, 20, 3));
+	OK(harness_flush_all(&harness));
+	assert_true(stored(&harness) >= before + 4 * (uint64_t)SZ_SECTOR_BYTES);
+	free(label);
+	harness_check(&harness);
+	harness_abandon(&harness);
+	harness_open_clean(&harness);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 /* What the root of an earlier generation refers to is not known: nothing of that time is removed. */
 static void test_an_unreadable_root(void **state)
 {
@@ -433,6 +486,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_sealed_band_is_trimmed),
 		cmocka_unit_test(test_a_band_that_a_delta_emptied),
+		cmocka_unit_test(test_a_label_that_stays),
 		cmocka_unit_test(test_an_unreadable_root),
 		cmocka_unit_test(test_a_seal_that_cannot_read),
 		cmocka_unit_test(test_two_roots_of_six),

@@ -45,7 +45,13 @@ void history_print(struct invocation *invocation, const struct sz_history_info *
 			      "%*s  until then nothing is removed; bring the files back from "
 			      "another copy, or\n%*s  see 'szpool discard --dry-run %s'\n",
 			      width, "", width, "", store);
-	if (history->foreign_objects > 0) {
+	if (history->foreign_objects > 0 && history->is_undecided) {
+		size_text(history->foreign_bytes, bytes);
+		(void)fprintf(console_out(),
+			      "%*s: %" PRIu64 " objects of generations beside this one, %s; see "
+			      "'szpool generations %s'\n",
+			      width, "beside", history->foreign_objects, bytes, store);
+	} else if (history->foreign_objects > 0) {
 		size_text(history->foreign_bytes, bytes);
 		(void)fprintf(console_out(),
 			      "%*s: %" PRIu64 " objects of other histories, %s; 'szpool discard "
@@ -56,12 +62,13 @@ void history_print(struct invocation *invocation, const struct sz_history_info *
 
 json_t *history_json(const struct sz_history_info *history)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "generations",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "generations",
 			 (json_int_t)history->generations, "complete",
 			 (json_int_t)history->complete, "history_bytes",
 			 (json_int_t)history->history_bytes, "budget_bytes",
 			 (json_int_t)history->budget_bytes, "copy_s",
 			 (json_int_t)(history->copy_ns / SECOND_NS), "foreign_objects",
 			 (json_int_t)history->foreign_objects, "foreign_bytes",
-			 (json_int_t)history->foreign_bytes, "problem", history->problem);
+			 (json_int_t)history->foreign_bytes, "is_undecided", history->is_undecided,
+			 "problem", history->problem);
 }

@@ -10,6 +10,7 @@
  *   a copy, all of the newest is here                    it                     yes
  *   a copy, all of an older one; newer: recoverable      the older              no
  *   a copy, all of an older one; newer: not recoverable  the older              yes
+ *   a copy, and the older one is of an empty store       as if it were not here
  *   a copy, none is complete                             the newest recoverable yes
  *   a copy, none is recoverable                          none                   -
  *   several heads                                        the one seen last, or the newest, by the rows above; not written to
@@ -207,10 +208,27 @@ static void own_choose(struct choosing *choosing, const struct generation *head)
 static void newer_say(struct choice *choice, const struct generation *newer,
 		      enum sz_wholeness wholeness, const char *missing)
 {
+	struct code code = code_of(newer);
+
 	choice->is_notable = true;
-	sz_choice_say(choice->aside, "generation %s, newer, %s: missing are %s",
-		      code_of(newer).text,
-		      wholeness == SZ_RECOVERABLE ? "can be repaired" : "is not all here", missing);
+	if (wholeness == SZ_RECOVERABLE)
+		sz_choice_say(
+			choice->aside,
+			"generation %s, newer, can be repaired by '--choose %s' (missing are %s)",
+			code.text, code.text, missing);
+	else
+		sz_choice_say(choice->aside,
+			      "generation %s, newer, is not all here: missing are %s", code.text,
+			      missing);
+}
+
+/* Does it refer to nothing? So it is from when the store was made until its first seal: no data was in it yet. */
+static bool is_empty(const struct generation *generation)
+{
+	for (uint32_t i = 0; i < generation->root.device_count; i++)
+		if (generation->root.devices[i].object_count > 0)
+			return false;
+	return true;
 }
 
 /* A copy: the newest that is complete, else the newest that is recoverable. */
@@ -227,7 +245,8 @@ static int copy_choose(struct choosing *choosing, const struct generation *head)
 		enum sz_wholeness wholeness;
 		int result;
 
-		if (!leads_to(history, generation, head))
+		if (!leads_to(history, generation, head) ||
+		    (generation != head && is_empty(generation)))
 			continue;
 		result = survey(choosing, generation, &wholeness, text);
 		if (result != 0)
@@ -279,6 +298,18 @@ static void others_say(const struct choosing *choosing)
 	}
 }
 
+/* Does it lead to what was seen last? Without that one's root it is told by the lineage of one opening. */
+static bool is_before_last(const struct sz_store *store, const struct generation *generation)
+{
+	const struct sz_ancestor *last = &store->seen.last;
+	const struct generation *seen = sz_history_find(&store->history, last->digest);
+
+	if (seen != NULL)
+		return leads_to(&store->history, generation, seen);
+	return memcmp(generation->root.lineage, last->lineage, sizeof(last->lineage)) == 0 &&
+	       generation->root.generation < last->generation;
+}
+
 /* Several histories, or not the one that was seen: not without consent. */
 static void consent_check(const struct choosing *choosing)
 {
@@ -292,9 +323,7 @@ static void consent_check(const struct choosing *choosing)
 		sz_choice_say(choice->text, "one of %zu histories", choosing->head_count);
 	}
 	if (!descends_from_last(store, choice->generation)) {
-		bool is_older = memcmp(choice->generation->root.lineage, store->seen.last.lineage,
-				       sizeof(store->seen.last.lineage)) == 0 &&
-				choice->generation->root.generation < store->seen.last.generation;
+		bool is_older = is_before_last(store, choice->generation);
 
 		choice->is_writable = false;
 		choice->is_notable = true;

@@ -274,6 +274,7 @@ struct sz_history_info {
 	uint64_t budget_bytes;  /* what it may take */
 	uint64_t
 		copy_ns; /* how long a copy may take that begins now, to end with a complete generation */
+	bool is_undecided; /* a newer generation, or another history, waits for a choice: it counts as foreign */
 	uint64_t foreign_objects;
 	uint64_t foreign_bytes;
 	char problem[200]; /* why nothing is removed; "" if it is */

@@ -185,7 +185,7 @@ static void retention_info(struct sz_store *store, struct sz_history_info *info)
 
 void sz_store_history_info(struct sz_store *store, struct sz_history_info *info_out)
 {
-	*info_out = (struct sz_history_info){ 0 };
+	*info_out = (struct sz_history_info){ .is_undecided = !store->choice.is_writable };
 	retention_info(store, info_out);
 	(void)!sz_store_foreign_each(store, foreign_sum, info_out, NULL);
 }

@@ -115,6 +115,23 @@ then_ok "it names what is missing" grep -qE "set aside: generation $theirs, newe
 ok "the older one is read" holds copy one
 then_ok "and it is told" grep -qF "set aside: generation $theirs" err
 
+# One object alone: the others' devices have what it takes to repair it.
+rm -rf copy && cp -r right copy
+ok "seen here" put copy last
+rm -rf cut && cp -r copy cut
+mapfile -t fresh < <(comm -13 <(cd right && find . -type f | sort) <(cd cut && find . -type f -size +40k | sort))
+rm "cut/${fresh[0]}"
+newer=$(newest cut)
+ok "the older one is read, of which all is there" holds cut right
+then_ok "how to have the newer one" grep -qF "generation $newer, newer, can be repaired by '--choose $newer'" err
+then_ok "it is known" grep -qF "is older than $newer, which was seen here last" err
+ok "status" run status cut
+then_ok "offers nobody to remove it" sh -c '! grep -q discard out && grep -q "^beside: .* see .szpool generations cut.$" out'
+fails "nothing is written meanwhile" 8 "--choose $newer" untouched cut run put cut value /
+ok "it is repaired" run scrub --choose "$newer" cut
+ok "and is whole" run check-copy cut
+ok "with its value" holds cut last
+
 # No root is left: what is in all folders alike is roots and key objects.
 rm -rf state copy && cp -r right copy
 find copy -mindepth 2 -maxdepth 2 -type f ! -size 16384c -printf '%f\n' | sort | uniq -c | awk '$1 == 6 { print $2 }' >roots

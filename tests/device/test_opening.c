@@ -566,7 +566,7 @@ static void test_half_copied_newer_recoverable(void **state)
 	(void)state;
 	half_copied(&line, 3, 0);
 	(void)reads(&line.at[2], &copy, 2, true, "can be repaired");
-	refuses(&line.at[2], &copy, -ESTALE, "can be repaired");
+	refuses(&line.at[2], &copy, -ESTALE, "can be repaired by '--choose 4-");
 	code_of_newest(&line.at[2], code); /* as ours, it is the newest */
 	open_as(&line.at[2], &choosing);
 	assert_int_equal(value_at(&line.at[2], 0, AT, AT_COUNT), -1);
@@ -612,6 +612,29 @@ static void test_half_copied_beyond_repair(void **state)
 	check_value_but(&line.at[2], 3, 7);
 	OK(sz_store_close(TAKE(line.at[2].store), &line.at[2].error));
 	line_fini(&line);
+}
+
+/* The generation from before there was data is whole, always: it is no choice beside one with data. */
+static void test_half_copied_beside_an_empty_one(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	harness_init(&harness, &shape, 11);
+	generation_add(&harness, &plain, 1);
+	assert_int_equal(newest_of(&harness, SZ_KIND_ROOT), 2);
+	assert_true(lose(&harness, SZ_KIND_BAND, 2, 3) > 0);
+	open_as(&harness, &copy);
+	assert_int_equal(info_of(&harness).generation, 2);
+	check_value_but(&harness, 1, 3);
+	OK(sz_store_close(TAKE(harness.store), &harness.error));
+	harness_fini(&harness);
+	harness_init(&harness, &shape, 11);
+	generation_add(&harness, &plain, 1);
+	assert_true(lose(&harness, SZ_KIND_BAND, 2, 7) > 0);
+	refuses(&harness, &copy, -EBADMSG, "too much is missing");
+	assert_true(lose(&harness, SZ_KIND_ROOT, 1, ALL) > 0); /* it was there */
+	harness_fini(&harness);
 }
 
 /* Folders of different generations: one root for the whole store, objects from wherever they are. */
@@ -1164,6 +1187,7 @@ int main(void)
 		cmocka_unit_test(test_half_copied_newer_recoverable),
 		cmocka_unit_test(test_half_copied_nothing_whole),
 		cmocka_unit_test(test_half_copied_beyond_repair),
+		cmocka_unit_test(test_half_copied_beside_an_empty_one),
 		cmocka_unit_test(test_mixed_generations),
 		cmocka_unit_test(test_objects_in_other_folders),
 		cmocka_unit_test(test_objects_in_live_alone),

@@ -205,6 +205,8 @@ int store_fail(struct invocation *, int result);
 /* Opens the store that operand 0 names, with its passphrase, and the parts above it. */
 int session_open(struct invocation *, bool read_only, enum session_parts,
 		 struct session *session_out) MUST_CHECK;
+/* The disk under the store, or under one of its devices, has no room for anything. */
+bool disk_is_full(const struct invocation *);
 /* What opening the store that operand 0 names would do, and the generations in it; nothing is opened. */
 int session_check(struct invocation *, bool is_copy, struct sz_check *check_out) MUST_CHECK;
 /*
@@ -247,6 +249,13 @@ int passphrase_read(struct invocation *, const struct passphrase_source *,
 		    struct sz_passphrase *passphrase_out) MUST_CHECK;
 /* The one of the store that is opened, by the options and the environment. */
 int passphrase_of_store(struct invocation *, struct sz_passphrase *passphrase_out) MUST_CHECK;
+/*
+ * The store's is read once and kept: from the first asking on, or (from: not -1) from a descriptor. _hand_on writes it to
+ * a pipe, from which another program keeps it.
+ */
+int passphrase_keep(struct invocation *, int from) MUST_CHECK;
+void passphrase_keep_end(void);
+int passphrase_hand_on(int to) MUST_CHECK;
 /* Seven random words, written to standard output too. */
 int passphrase_generate(struct invocation *, struct sz_passphrase *passphrase_out) MUST_CHECK;
 void passphrase_free(struct sz_passphrase *passphrase);
@@ -319,6 +328,8 @@ void serve_end(int exit_code); /* tells who asked for the end */
 void serve_mount(struct sz_mount *mount);
 /* What is under way in what is mounted gets the error, and so does all that comes: the process is about to end. */
 void serve_refuse(int code);
+/* sz_mount_device of what is mounted; -1: nothing is. */
+int serve_device(void);
 /* For commands: where the pool is mounted, the kernel is told. */
 void name_changed(uint64_t parent, const char *name);
 void inode_changed(uint64_t inode);
@@ -328,8 +339,28 @@ void mount_snapshot_drop(
 	const char *name); /* the kernel does not know it any more, if nobody uses it */
 /* *is_over_out: it was that mount, so this process ends; else it was one that was left behind. */
 int serve_unmount(const char *folder, bool *is_over_out, struct sz_error *error) MUST_CHECK;
-/* Has the process that serves the store, if there is one, run the command line. */
-bool served_call(const char *store, int argc, char *const *argv, int *exit_code_out);
+/*
+ * Has the process that serves the store run the command line. -ENOENT: there is none · -ECONNRESET: it ended
+ * meanwhile.
+ */
+int served_call(const char *store, int argc, char *const *argv, int *exit_code_out) MUST_CHECK;
+
+/*
+ * reopen.c: a mount whose pool is suspended. The program takes its own place (exec), which is all that can be done about
+ * what is stuck; it answers the mount's requests with errors, opens the store again as soon as that can be done, and mounts
+ * it anew.
+ */
+/* What the program before has left: true, if there was one. Before anything else. */
+bool reopen_begins(struct invocation *, int *result_out);
+/* How the program is to be called again; the paths are absolute. Before the working folder is left. */
+int reopen_plan(struct invocation *, const char *folder) MUST_CHECK;
+/* From then on (not) by _exec. Without a plan nothing happens. */
+void reopen_allow(bool is_allowed);
+/* Does not return, if it can be done. code: for the requests until then, -EIO or -ENOSPC. */
+void reopen_exec(int code);
+/* Refuses, and tries, until the session is open; the folder is free then. -EINTR: it was unmounted, or a signal came. */
+int reopen_wait(struct invocation *, const char *folder, bool read_only,
+		struct session *session_out) MUST_CHECK;
 
 /* Into the background: _split before anything else, _ready when what can go wrong has not. */
 struct daemon {

@@ -71,8 +71,10 @@ static int mounted_serve(struct invocation *invocation, struct session *session,
 	serve_mount(mount);
 	if (result == 0)
 		result = daemon_ready(daemon, error);
+	reopen_allow(result == 0);
 	if (result == 0)
 		serve_until_interrupted(listener);
+	reopen_allow(false);
 	if (is_served)
 		sz_control_unlisten(store, listener);
 	session_share(NULL, NULL);
@@ -83,10 +85,13 @@ static int mounted_serve(struct invocation *invocation, struct session *session,
 	return result;
 }
 
-static int serve(struct invocation *invocation, const char *folder, struct daemon *daemon)
+static int serve(struct invocation *invocation, const char *folder, bool is_again,
+		 struct daemon *daemon)
 {
+	bool read_only = is_read_only(invocation);
 	struct session session;
-	int result = session_open(invocation, is_read_only(invocation), SESSION_FS, &session);
+	int result = is_again ? reopen_wait(invocation, folder, read_only, &session)
+			      : session_open(invocation, read_only, SESSION_FS, &session);
 
 	if (result != 0)
 		return result;
@@ -96,24 +101,41 @@ static int serve(struct invocation *invocation, const char *folder, struct daemo
 	return result;
 }
 
+/* Makes the paths absolute: the working folder is another one later. */
+static int paths_find(struct invocation *invocation, char **store_out, char **folder_out)
+{
+	int result = sz_mount_check(invocation->operands[1], &invocation->error);
+
+	if (result != 0)
+		return result;
+	*folder_out = realpath(invocation->operands[1], NULL);
+	if (*folder_out == NULL)
+		return sz_fail(&invocation->error, -errno, "%s: %s", invocation->operands[1],
+			       strerror(errno));
+	*store_out = realpath(invocation->operands[0], NULL);
+	if (*store_out != NULL)
+		invocation->operands[0] = *store_out;
+	return passphrase_keep(invocation, -1);
+}
+
 int cmd_mount(struct invocation *invocation)
 {
 	CLEANUP_FREE char *store = NULL;
 	CLEANUP_FREE char *folder = NULL;
 	struct daemon daemon = { .ready = -1 };
-	int result = sz_mount_check(invocation->operands[1], &invocation->error);
+	int result;
+	bool is_again = reopen_begins(invocation, &result);
 
-	if (result != 0)
-		return result;
-	/* The working folder is another one later. */
-	folder = realpath(invocation->operands[1], NULL);
-	if (folder == NULL)
-		return sz_fail(&invocation->error, -errno, "%s: %s", invocation->operands[1],
-			       strerror(errno));
-	store = realpath(invocation->operands[0], NULL);
-	if (store != NULL)
-		invocation->operands[0] = store;
-	if (!option_is_given(invocation, OPTION_FOREGROUND))
+	if (is_again)
+		folder = strdup(invocation->operands[1]);
+	else
+		result = paths_find(invocation, &store, &folder);
+	if (result == 0)
+		result = folder == NULL ? -ENOMEM : reopen_plan(invocation, folder);
+	if (result == 0 && !option_is_given(invocation, OPTION_FOREGROUND))
 		result = daemon_split(&daemon, &invocation->error);
-	return result != 0 ? result : serve(invocation, folder, &daemon);
+	if (result == 0)
+		result = serve(invocation, folder, is_again, &daemon);
+	passphrase_keep_end();
+	return result;
 }

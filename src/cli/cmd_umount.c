@@ -6,6 +6,9 @@
 
 #include <errno.h>
 
+/* The pool is suspended: until its mount is there to be asked again, or is gone. */
+#define LOST_MS 500U
+
 /*
  * The path as the table of mounts has it. The folder itself is not asked: where the process that serves it
  * is gone, it has no answer.
@@ -20,7 +23,7 @@ static int folder_resolve(const char *path, char **folder_out, struct sz_error *
 	*folder_out = realpath(path, NULL);
 	if (*folder_out != NULL || copy == NULL)
 		return copy == NULL ? sz_fail(error, -ENOMEM, "no memory") : 0;
-	if (errno != ENOTCONN && errno != EIO)
+	if (errno != ENOTCONN && errno != EIO && errno != ENOSPC)
 		return sz_fail(error, -errno, "%s: %s", path, strerror(errno));
 	while ((slash = strrchr(copy, '/')) != NULL && slash != copy && slash[1] == '\0')
 		*slash = '\0';
@@ -45,6 +48,23 @@ static int unmount_here(struct invocation *invocation)
 	return result;
 }
 
+/* Who served it ended meanwhile; whether before or after it was unmounted is not known. */
+static int lost_unmount(const char *folder, struct sz_error *error)
+{
+	struct sz_error ignored = { 0 };
+	CLEANUP_FREE char *store = NULL;
+	int result = 0;
+
+	sz_sleep_ms(LOST_MS);
+	if (sz_mount_find(folder, &store, &ignored) == 0)
+		result = sz_mount_remove(folder, error);
+	return result != 0 ? result
+			   : sz_fail(error, -EIO,
+				     "%s: is unmounted, but the pool was suspended, or its process "
+				     "ended: what was not on disk by then is lost",
+				     folder);
+}
+
 int cmd_umount(struct invocation *invocation)
 {
 	CLEANUP_FREE char *folder = NULL;
@@ -64,9 +84,12 @@ int cmd_umount(struct invocation *invocation)
 	{
 		char *const argv[] = { program, command, folder, NULL };
 
-		if (!served_call(store, 3, argv, &code))
-			return sz_mount_remove(folder, &invocation->error);
+		result = served_call(store, 3, argv, &code);
 	}
+	if (result == -ECONNRESET)
+		return lost_unmount(folder, &invocation->error);
+	if (result != 0)
+		return sz_mount_remove(folder, &invocation->error);
 	invocation->exit_code = code; /* the error was told there */
 	return 0;
 }

@@ -281,6 +281,7 @@ static int main_run(int argc, char **argv)
 	const char *store;
 	int count = 0;
 	int code = EXIT_ERROR;
+	int served;
 	int result;
 
 	if (given == NULL)
@@ -288,7 +289,12 @@ static int main_run(int argc, char **argv)
 	memcpy(given, argv, (size_t)argc * sizeof(char *)); /* parsing sorts it */
 	result = options_parse(&invocation, argc, argv, &count);
 	store = result == 0 ? store_to_call(&invocation, argv, count) : NULL;
-	if (store == NULL || !served_call(store, argc, given, &code))
+	served = store == NULL ? -ENOENT : served_call(store, argc, given, &code);
+	if (served == -ECONNRESET)
+		(void)fprintf(stderr,
+			      "szpool: %s: the process that has the store open ended meanwhile\n",
+			      store);
+	else if (served != 0)
 		code = parsed_run(&invocation, argv, count, result);
 	options_free(&invocation.options);
 	return code;

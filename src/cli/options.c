@@ -382,8 +382,9 @@ static int mount_option(struct invocation *invocation, char *text)
 		return 0;
 	if (is_one_of(text, kernel)) {
 		if ((flags->length > 0 && sz_bytes_append(flags, ",", 1) != 0) ||
-		    sz_bytes_append(flags, text, length) != 0)
+		    sz_bytes_append(flags, text, length + 1) != 0)
 			return sz_fail(&invocation->error, -ENOMEM, "no memory");
+		flags->length--; /* it stays a text */
 		return 0;
 	}
 	if (strcmp(text, "ro") == 0)

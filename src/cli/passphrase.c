@@ -260,6 +260,41 @@ int passphrase_read(struct invocation *invocation, const struct passphrase_sourc
 	return result;
 }
 
+static int passphrase_copy(const struct sz_passphrase *passphrase, struct sz_error *error,
+			   struct sz_passphrase *copy_out)
+{
+	char *secret = sz_secret_alloc(ROOM_BYTES);
+
+	if (secret == NULL)
+		return sz_fail(error, -ENOMEM, "no memory for the passphrase");
+	memcpy(secret, passphrase->bytes, passphrase->length);
+	*copy_out = (struct sz_passphrase){ .bytes = secret, .length = passphrase->length };
+	return 0;
+}
+
+/* Of one store, for a process that opens it again. */
+static bool is_to_keep;
+static struct sz_passphrase kept;
+
+int passphrase_keep(struct invocation *invocation, int from)
+{
+	is_to_keep = true;
+	return from < 0 ? 0 : read_secret(invocation, "the program before", from, false, &kept);
+}
+
+void passphrase_keep_end(void)
+{
+	is_to_keep = false;
+	passphrase_free(&kept);
+}
+
+int passphrase_hand_on(int to)
+{
+	int result = sz_write(to, kept.bytes, kept.length);
+
+	return result != 0 ? result : sz_write(to, "\n", 1);
+}
+
 int passphrase_of_store(struct invocation *invocation, struct sz_passphrase *passphrase_out)
 {
 	const struct options *options = &invocation->options;
@@ -268,10 +303,16 @@ int passphrase_of_store(struct invocation *invocation, struct sz_passphrase *pas
 		.command = options->passphrase_command,
 		.prompt = "Passphrase: ",
 	};
+	int result;
 
+	if (kept.bytes != NULL)
+		return passphrase_copy(&kept, &invocation->error, passphrase_out);
 	if (source.file == NULL && source.command == NULL)
 		source.file = getenv("SZPOOL_PASSPHRASE_FILE");
-	return passphrase_read(invocation, &source, passphrase_out);
+	result = passphrase_read(invocation, &source, passphrase_out);
+	if (result == 0 && is_to_keep)
+		result = passphrase_copy(passphrase_out, &invocation->error, &kept);
+	return result;
 }
 
 int passphrase_generate(struct invocation *invocation, struct sz_passphrase *passphrase_out)

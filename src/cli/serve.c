@@ -50,6 +50,16 @@ void serve_refuse(int code)
 	(void)pthread_mutex_unlock(&lock);
 }
 
+int serve_device(void)
+{
+	int device;
+
+	(void)pthread_mutex_lock(&lock);
+	device = mounted == NULL ? -1 : sz_mount_device(mounted);
+	(void)pthread_mutex_unlock(&lock);
+	return device;
+}
+
 void name_changed(uint64_t parent, const char *name)
 {
 	if (mounted != NULL)
@@ -286,7 +296,7 @@ static void *interrupts_pass(void *argument)
 	return NULL;
 }
 
-bool served_call(const char *store, int argc, char *const *argv, int *exit_code_out)
+int served_call(const char *store, int argc, char *const *argv, int *exit_code_out)
 {
 	CLEANUP_FD int connection = -1;
 	CLEANUP_FD int folder = -1;
@@ -295,7 +305,7 @@ bool served_call(const char *store, int argc, char *const *argv, int *exit_code_
 	int result;
 
 	if (sz_control_connect(store, &connection) != 0)
-		return false;
+		return -ENOENT;
 	folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	terminal = console_terminal();
 	{
@@ -313,12 +323,5 @@ bool served_call(const char *store, int argc, char *const *argv, int *exit_code_
 			(void)pthread_join(passer, NULL);
 		}
 	}
-	if (result != 0) {
-		(void)fprintf(
-			stderr,
-			"szpool: %s: the process that has the store open ended meanwhile (%s)\n",
-			store, strerror(-result));
-		*exit_code_out = EXIT_ERROR;
-	}
-	return true;
+	return result == 0 ? 0 : -ECONNRESET;
 }

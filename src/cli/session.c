@@ -154,7 +154,7 @@ int session_check(struct invocation *invocation, bool is_copy, struct sz_check *
 }
 
 /* A device that failed on a full disk fails from then on with other errors: look at the disk itself. */
-static bool disk_is_full(const struct invocation *invocation)
+bool disk_is_full(const struct invocation *invocation)
 {
 	const struct options *options = &invocation->options;
 
@@ -171,7 +171,7 @@ static bool disk_is_full(const struct invocation *invocation)
 
 /*
  * From then on all work in the pool blocks, its closing too. What was synced is on disk, and an opening
- * needs no repair, so the process just ends.
+ * needs no repair, so the process just ends; or, if it serves a mount, begins anew.
  */
 static void pool_is_suspended(void *context, const struct sz_error *error)
 {
@@ -182,6 +182,7 @@ static void pool_is_suspended(void *context, const struct sz_error *error)
 	(void)fprintf(console_err(), "\nszpool: %s: %s%s\n", invocation->operands[0],
 		      is_full && error->code != -ENOSPC ? "no space is left on the disk: " : "",
 		      error->text);
+	reopen_exec(is_full ? -ENOSPC : -EIO);
 	_exit(is_full ? EXIT_NO_SPACE : EXIT_ERROR);
 }
 

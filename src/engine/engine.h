@@ -15,7 +15,10 @@
 
 struct sz_pool;
 
-/* memory_bytes bounds what ZFS and szpool use together (0: default, 512 MiB; smallest 128 MiB). */
+/*
+ * memory_bytes bounds what ZFS and szpool use together (0: default, 512 MiB; smallest 128 MiB). Once it has
+ * started, it does nothing.
+ */
 int sz_engine_start(uint64_t memory_bytes, struct sz_error *error) MUST_CHECK;
 
 enum sz_raid {

@@ -27,8 +27,11 @@ extern boolean_t spa_mode_readable_spacemaps;
 
 int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 {
+	static bool is_started;
 	int result;
 
+	if (is_started)
+		return 0;
 	if (memory_bytes == 0)
 		memory_bytes = MEMORY_DEFAULT;
 	if (memory_bytes < MEMORY_MIN)
@@ -51,5 +54,6 @@ int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 	result = sz_leaf_start();
 	if (result != 0)
 		return sz_fail(error, result, "cannot start worker threads");
+	is_started = true;
 	return 0;
 }

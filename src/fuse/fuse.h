@@ -56,6 +56,18 @@ int sz_mount_unmount(struct sz_mount *mount, struct sz_error *error) MUST_CHECK;
  */
 void sz_mount_close(struct sz_mount *mount);
 
+/*
+ * A descriptor of the mount that stays open when another program takes the place of this one (exec), and over which
+ * that one refuses: from then on every request gets the error (-EIO, -ENOSPC). ended: as above. -1: there is none.
+ */
+int sz_mount_device(const struct sz_mount *mount);
+struct sz_refusal;
+/* Takes over device, also if it fails. */
+int sz_refusal_start(int device, const char *folder, int code, sz_mount_ended_fn *ended,
+		     void *context, struct sz_refusal **refusal_out) MUST_CHECK;
+/* Takes it off its folder, if it is still there; who uses it gets errors for ever. */
+void sz_refusal_end(struct sz_refusal *refusal);
+
 /* The store whose file system is mounted at the folder: the caller's. -EINVAL: none of szpool is. */
 int sz_mount_find(const char *folder, char **source_out, struct sz_error *error) MUST_CHECK;
 /* Unmounts what another process mounted; what one left behind that is gone, also while it is in use. */

@@ -282,6 +282,11 @@ const char *sz_mount_folder(const struct sz_mount *mount)
 	return mount->folder;
 }
 
+int sz_mount_device(const struct sz_mount *mount)
+{
+	return dup(fuse_session_fd(mount->session));
+}
+
 int sz_mount_unmount(struct sz_mount *mount, struct sz_error *error)
 {
 	return folder_unmount(mount->folder, false, error);

@@ -57,6 +57,7 @@ enum option_id {
 	OPTION_FOREGROUND,
 	OPTION_GENERATION,
 	OPTION_SNAPSHOT,
+	OPTION_DATASET,
 	OPTION_DESTROY_NEWER,
 	OPTION_CHOOSE,
 	OPTION_SEAL_INTERVAL,
@@ -86,6 +87,7 @@ struct options {
 	bool recover; /* by the command, not by an option */
 	const char *generation;
 	const char *snapshot;
+	const char *dataset; /* NULL: the root dataset */
 	const char *choose;
 	const char *passphrase_file;
 	const char *passphrase_command;
@@ -157,6 +159,7 @@ int cmd_cat(struct invocation *);
 int cmd_check_copy(struct invocation *);
 int cmd_compact(struct invocation *);
 int cmd_create(struct invocation *);
+int cmd_create_dataset(struct invocation *);
 int cmd_destroy_snapshot(struct invocation *);
 int cmd_discard(struct invocation *);
 int cmd_df(struct invocation *);
@@ -331,11 +334,12 @@ void serve_refuse(int code);
 /* sz_mount_device of what is mounted; -1: nothing is. */
 int serve_device(void);
 /* For commands: where the pool is mounted, the kernel is told. */
-void name_changed(uint64_t parent, const char *name);
-void inode_changed(uint64_t inode);
+void name_changed(const struct sz_fs *fs, uint64_t parent, const char *name);
+void inode_changed(const struct sz_fs *fs, uint64_t inode);
 bool is_mounted_here(void);
 void mount_sync(void); /* what the kernel holds is written */
 void mount_snapshot_drop(
+	const struct sz_fs *fs,
 	const char *name); /* the kernel does not know it any more, if nobody uses it */
 /* *is_over_out: it was that mount, so this process ends; else it was one that was left behind. */
 int serve_unmount(const char *folder, bool *is_over_out, struct sz_error *error) MUST_CHECK;

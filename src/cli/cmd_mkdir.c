@@ -19,7 +19,7 @@ static int make_one(struct sz_fs *fs, const char *path, struct sz_error *error)
 		return result;
 	result = sz_fs_mkdir(fs, parent, name, &new, &inode);
 	if (result == 0)
-		name_changed(parent, name);
+		name_changed(fs, parent, name);
 	return result == 0 ? 0 : sz_fail(error, result, "%s: %s", path, strerror(-result));
 }
 

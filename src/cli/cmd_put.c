@@ -175,7 +175,7 @@ static int finish(struct put *put, const char *path, const struct stat *stat, ui
 	if (result == 0)
 		result = sz_fs_link_over(put->fs, inode, folder, name);
 	if (result == 0)
-		name_changed(folder, name);
+		name_changed(put->fs, folder, name);
 	if (result == 0 && stat != NULL && stat->st_nlink > 1)
 		result = links_add(&put->links, stat->st_dev, stat->st_ino, inode, NULL);
 	return result;
@@ -257,7 +257,7 @@ static int entry_put(struct put *put, FTSENT *entry, uint64_t folder, const char
 	if (first != NULL) {
 		result = sz_fs_link_over(put->fs, first->to, folder, name);
 		if (result == 0)
-			name_changed(folder, name);
+			name_changed(put->fs, folder, name);
 		return result == 0 ? 0 : link_fail(put, entry->fts_path, result);
 	}
 	if (S_ISREG(stat->st_mode))
@@ -290,8 +290,14 @@ static int folder_put(struct put *put, FTS *walk, FTSENT *entry, uint64_t parent
 	}
 	result = sz_fs_mkdir(put->fs, parent, name, &new, &inode);
 	if (result == 0)
-		name_changed(parent, name);
+		name_changed(put->fs, parent, name);
 	if (result == -EEXIST) {
+		if (parent == sz_fs_root(put->fs) && sz_fs_is_child(put->fs, name)) {
+			(void)fts_set(walk, entry, FTS_SKIP);
+			return leave_out(put, entry->fts_path,
+					 "a dataset has its place in the pool; put it there with "
+					 "--dataset");
+		}
 		result = sz_fs_lookup(put->fs, parent, name, &inode);
 		if (result == 0)
 			result = sz_fs_getattr(put->fs, inode, &existing);
@@ -319,7 +325,7 @@ static int folder_finish(struct put *put, FTSENT *entry)
 					       SZ_SET_MTIME,
 				       entry->fts_statp);
 	if (inode != 0)
-		inode_changed(inode);
+		inode_changed(put->fs, inode);
 	return result == 0 ? 0 : pool_fail(put, entry->fts_path, result);
 }
 
@@ -432,6 +438,10 @@ static int destination_find(struct put *put, char *source, const char *path, uin
 	bool is_stream = strcmp(source, "-") == 0;
 	int result = path_find(put->fs, path, &inode, &ignored);
 
+	if (result == -EXDEV) {
+		*put->error = ignored;
+		return result;
+	}
 	if (result == 0)
 		result = sz_fs_getattr(put->fs, inode, &stat);
 	if (result == 0 && S_ISDIR(stat.st_mode)) {

@@ -33,7 +33,7 @@ static int unlink_one(struct removal *removal, uint64_t parent, const char *name
 	if (result == -EISDIR)
 		result = sz_fs_rmdir(removal->fs, parent, name);
 	if (result == 0)
-		name_changed(parent, name);
+		name_changed(removal->fs, parent, name);
 	return result == 0 ? 0 : fail(removal, path, result);
 }
 

@@ -132,7 +132,7 @@ static int destroy(struct invocation *invocation, const struct session *session)
 	result = consent_ask(invocation, question);
 	if (result != 0)
 		return result;
-	mount_snapshot_drop(sought.name);
+	mount_snapshot_drop(session->fs, sought.name);
 	result = sz_pool_snapshot_destroy(session->pool, NULL, sought.name, &invocation->error);
 	return result != 0 ? store_fail(invocation, result) : 0;
 }

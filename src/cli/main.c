@@ -14,8 +14,9 @@
 #define ON_STORE   (EVERYWHERE | SOURCE | BIT(DEVICE_DIR))
 #define ON_POOL    (ON_STORE | BIT(MEMORY))
 #define READING    (ON_POOL | BIT(GENERATION))
-#define IN_FILES   (READING | BIT(SNAPSHOT))
+#define IN_FILES   (READING | BIT(DATASET) | BIT(SNAPSHOT))
 #define WRITING    (ON_POOL | BIT(CHOOSE))
+#define TO_FILES   (WRITING | BIT(DATASET))
 
 static const struct command commands[] = {
 	{ "create", "STORE", "make a pool in a folder", 1, 1,
@@ -26,7 +27,7 @@ static const struct command commands[] = {
 	  cmd_status, true },
 	{ "scrub", "STORE", "check and repair everything, rebuild lost devices", 1, 1,
 	  WRITING | BIT(JSON) | BIT(STOP), cmd_scrub, true },
-	{ "put", "STORE SOURCE... PATH", "copy files and trees into the pool", 3, -1, WRITING,
+	{ "put", "STORE SOURCE... PATH", "copy files and trees into the pool", 3, -1, TO_FILES,
 	  cmd_put, true },
 	{ "get", "STORE PATH... TARGET", "copy files and trees out of the pool", 3, -1, IN_FILES,
 	  cmd_get, true },
@@ -35,10 +36,12 @@ static const struct command commands[] = {
 	{ "cat", "STORE PATH...", "write files to standard output", 2, -1, IN_FILES, cmd_cat,
 	  true },
 	{ "rm", "STORE PATH...", "remove files and folders", 2, -1,
-	  WRITING | BIT(RECURSIVE) | BIT(FORCE) | BIT(DRY_RUN) | BIT(YES), cmd_rm, true },
-	{ "mkdir", "STORE PATH...", "make folders", 2, -1, WRITING | BIT(PARENTS), cmd_mkdir,
+	  TO_FILES | BIT(RECURSIVE) | BIT(FORCE) | BIT(DRY_RUN) | BIT(YES), cmd_rm, true },
+	{ "mkdir", "STORE PATH...", "make folders", 2, -1, TO_FILES | BIT(PARENTS), cmd_mkdir,
 	  true },
 	{ "df", "STORE", "show used and free space", 1, 1, READING | BIT(JSON), cmd_df, true },
+	{ "create-dataset", "STORE NAME", "make a dataset: a file system of its own", 2, 2, WRITING,
+	  cmd_create_dataset, true },
 	{ "snapshot", "STORE NAME", "take a snapshot of all files", 2, 2, WRITING, cmd_snapshot,
 	  true },
 	{ "snapshots", "STORE", "list the snapshots", 1, 1, READING | BIT(JSON), cmd_snapshots,
@@ -74,8 +77,8 @@ static const struct command commands[] = {
 	{ "serve", "STORE", "keep the pool open for other commands", 1, 1,
 	  WRITING | BIT(FOREGROUND) | BIT(STOP) | BIT(SEAL_INTERVAL), cmd_serve, false },
 	{ "mount", "STORE FOLDER", "show the pool as a folder", 2, 2,
-	  READING | BIT(CHOOSE) | BIT(FOREGROUND) | BIT(READ_ONLY) | BIT(ALLOW_OTHER) |
-		  BIT(MOUNT_OPTIONS) | BIT(SEAL_INTERVAL),
+	  READING | BIT(DATASET) | BIT(CHOOSE) | BIT(FOREGROUND) | BIT(READ_ONLY) |
+		  BIT(ALLOW_OTHER) | BIT(MOUNT_OPTIONS) | BIT(SEAL_INTERVAL),
 	  cmd_mount, false },
 	{ "umount", "FOLDER", "write everything out and end a mount", 1, 1, EVERYWHERE, cmd_umount,
 	  false },

@@ -52,6 +52,7 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_CHECK] = { "check", 0, NULL, "exit code 6 unless all is well" },
 	[OPTION_GENERATION] = { "generation", 0, "N", "read this generation: its number or code" },
 	[OPTION_SNAPSHOT] = { "snapshot", 0, "NAME", "read this snapshot" },
+	[OPTION_DATASET] = { "dataset", 0, "NAME", "in this dataset; without it, in the root" },
 	[OPTION_DESTROY_NEWER] = { "destroy-newer", 0, NULL, "newer snapshots are destroyed" },
 	[OPTION_READ_ONLY] = { "read-only", 0, NULL, "nothing is written" },
 	[OPTION_ALLOW_OTHER] = { "allow-other", 0, NULL, "other users may use it too" },
@@ -303,6 +304,9 @@ static int option_take(struct invocation *invocation, enum option_id id, char *v
 		return 0;
 	case OPTION_GENERATION:
 		options->generation = value;
+		return 0;
+	case OPTION_DATASET:
+		options->dataset = value;
 		return 0;
 	case OPTION_SNAPSHOT:
 		options->snapshot = value;

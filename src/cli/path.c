@@ -65,6 +65,11 @@ int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out, struct sz
 	if (result != 0)
 		return result;
 	while (path_next(&rest, name, &too_long)) {
+		/* Nothing is to be put under what is seen there in a mount. */
+		if (inode == sz_fs_root(fs) && sz_fs_is_child(fs, name))
+			return sz_fail(error, -EXDEV,
+				       "%s: '%s' is a dataset of its own; name it with --dataset",
+				       path, name);
 		result = sz_fs_lookup(fs, inode, name, &inode);
 		if (result == -ENOENT)
 			return sz_fail(error, result,

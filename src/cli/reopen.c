@@ -80,6 +80,7 @@ static int options_add(const struct invocation *invocation)
 		{ option_is_given(invocation, OPTION_QUIET), "--quiet", NULL },
 		{ option_is_given(invocation, OPTION_READ_ONLY), "--read-only", NULL },
 		{ option_is_given(invocation, OPTION_ALLOW_OTHER), "--allow-other", NULL },
+		{ options->dataset != NULL, "--dataset", options->dataset },
 		{ options->generation != NULL, "--generation", options->generation },
 		{ options->memory_bytes != 0, "--memory", memory },
 		{ true, "--seal-interval", options->seal_interval_s != 0 ? interval : "off" },

@@ -60,16 +60,16 @@ int serve_device(void)
 	return device;
 }
 
-void name_changed(uint64_t parent, const char *name)
+void name_changed(const struct sz_fs *fs, uint64_t parent, const char *name)
 {
 	if (mounted != NULL)
-		sz_mount_entry_changed(mounted, parent, name);
+		sz_mount_entry_changed(mounted, fs, parent, name);
 }
 
-void inode_changed(uint64_t inode)
+void inode_changed(const struct sz_fs *fs, uint64_t inode)
 {
 	if (mounted != NULL)
-		sz_mount_inode_changed(mounted, inode);
+		sz_mount_inode_changed(mounted, fs, inode);
 }
 
 bool is_mounted_here(void)
@@ -83,10 +83,10 @@ void mount_sync(void)
 		sz_mount_sync(mounted);
 }
 
-void mount_snapshot_drop(const char *name)
+void mount_snapshot_drop(const struct sz_fs *fs, const char *name)
 {
 	if (mounted != NULL)
-		sz_mount_snapshot_drop(mounted, name);
+		sz_mount_snapshot_drop(mounted, fs, name);
 }
 
 int serve_unmount(const char *folder, bool *is_over_out, struct sz_error *error)

@@ -191,6 +191,8 @@ static int shared_close(struct invocation *invocation, const struct session *ses
 {
 	int synced = 0;
 
+	if (session->fs != NULL) /* but for one that was to be opened again, and was not */
+		sz_fs_dataset_close(session->fs);
 	if (!session->is_read_only)
 		synced = sz_pool_sync(session->pool, result == 0 ? &invocation->error : NULL);
 	(void)pthread_rwlock_unlock(&shared_lock);
@@ -219,7 +221,8 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 	if (result == 0 && session->pool != NULL)
 		sz_pool_on_suspend(session->pool, pool_is_suspended, invocation);
 	if (result == 0 && parts == SESSION_FS) {
-		result = sz_fs_open(session->pool, NULL, read_only, &session->fs, error);
+		result = sz_fs_open(session->pool, invocation->options.dataset, read_only,
+				    &session->fs, error);
 		*replays_out = result == -EBUSY && read_only;
 	}
 	if (result != 0)
@@ -233,6 +236,9 @@ static int shared_get(struct invocation *invocation, bool read_only, struct sess
 
 	(void)pthread_rwlock_rdlock(&shared_lock);
 	result = shared_open(invocation, read_only, session_out);
+	if (result == 0)
+		result = sz_fs_dataset_open(shared->fs, invocation->options.dataset,
+					    &session_out->fs, &invocation->error);
 	if (result != 0)
 		(void)pthread_rwlock_unlock(&shared_lock);
 	return result;

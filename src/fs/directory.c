@@ -200,7 +200,7 @@ static int entry_lock(struct sz_fs *fs, uint64_t parent, const char *name, struc
 	}
 }
 
-static int entry_remove(struct sz_fs *fs, uint64_t parent, const char *name, bool folder)
+int entry_remove(struct sz_fs *fs, uint64_t parent, const char *name, bool folder)
 {
 	struct inode *pair[2] = { NULL, NULL };
 	struct locked locked = { .count = 0 };
@@ -241,6 +241,12 @@ static int entry_remove(struct sz_fs *fs, uint64_t parent, const char *name, boo
 	return log_finish(fs, 0, result);
 }
 
+/* A folder that stands for a dataset stays. */
+static int place_check(struct sz_fs *fs, uint64_t parent, const char *name)
+{
+	return parent == fs->root && sz_fs_is_child(fs, name) ? -EBUSY : 0;
+}
+
 int sz_fs_unlink(struct sz_fs *fs, uint64_t parent, const char *name)
 {
 	return entry_remove(fs, parent, name, false);
@@ -248,7 +254,9 @@ int sz_fs_unlink(struct sz_fs *fs, uint64_t parent, const char *name)
 
 int sz_fs_rmdir(struct sz_fs *fs, uint64_t parent, const char *name)
 {
-	return entry_remove(fs, parent, name, true);
+	int result = place_check(fs, parent, name);
+
+	return result != 0 ? result : entry_remove(fs, parent, name, true);
 }
 
 /* Is folder at or below inode? Under rename_lock, which keeps the tree's folders where they are. */
@@ -466,7 +474,12 @@ int entry_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t n
 int sz_fs_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
 		 const char *new_name, unsigned int flags)
 {
-	return entry_rename(fs, parent, name, new_parent, new_name, flags, NULL);
+	int result = place_check(fs, parent, name);
+
+	if (result == 0)
+		result = place_check(fs, new_parent, new_name);
+	return result != 0 ? result
+			   : entry_rename(fs, parent, name, new_parent, new_name, flags, NULL);
 }
 
 /* Cookies: 0 is ".", 1 is "..", 2 the first entry; from then on ZFS's serialized cursor. */

@@ -59,8 +59,7 @@ static void objset_disown(objset_t *os)
 	dmu_objset_disown(os, B_FALSE, fs_tag);
 }
 
-/* The master node, the delete queue and the root folder, in one transaction. */
-static int format_in(objset_t *os, uint32_t uid, uint32_t gid)
+void format_in(objset_t *os, uint32_t uid, uint32_t gid, dmu_tx_t *tx)
 {
 	static const struct {
 		const char *name;
@@ -75,16 +74,7 @@ static int format_in(objset_t *os, uint32_t uid, uint32_t gid)
 	const struct znode_new znode = { .new = &root };
 	sa_attr_type_t *attr;
 	uint64_t object;
-	dmu_tx_t *tx = dmu_tx_create(os);
-	int result;
 
-	/* dmu_tx_hold_sa_create needs attributes that are set up: hold what they will take. */
-	for (int i = 0; i < 4; i++)
-		dmu_tx_hold_zap(tx, DMU_NEW_OBJECT, B_TRUE, NULL);
-	dmu_tx_hold_bonus(tx, DMU_NEW_OBJECT);
-	result = tx_begin(tx);
-	if (result != 0)
-		return result;
 	VERIFY0(zap_create_claim(os, MASTER_NODE_OBJ, DMU_OT_MASTER_NODE, DMU_OT_NONE, 0, tx));
 	for (size_t i = 0; i < ARRAY_LENGTH(settings); i++)
 		VERIFY0(zap_update(os, MASTER_NODE_OBJ, settings[i].name, 8, 1, &settings[i].value,
@@ -96,6 +86,21 @@ static int format_in(objset_t *os, uint32_t uid, uint32_t gid)
 	VERIFY0(zap_add(os, MASTER_NODE_OBJ, ZFS_UNLINKED_SET, 8, 1, &object, tx));
 	object = znode_create(os, attr, &znode, tx);
 	VERIFY0(zap_add(os, MASTER_NODE_OBJ, ZFS_ROOT_OBJ, 8, 1, &object, tx));
+}
+
+static int format(objset_t *os, uint32_t uid, uint32_t gid)
+{
+	dmu_tx_t *tx = dmu_tx_create(os);
+	int result;
+
+	/* dmu_tx_hold_sa_create needs attributes that are set up: hold what they will take. */
+	for (int i = 0; i < 4; i++)
+		dmu_tx_hold_zap(tx, DMU_NEW_OBJECT, B_TRUE, NULL);
+	dmu_tx_hold_bonus(tx, DMU_NEW_OBJECT);
+	result = tx_begin(tx);
+	if (result != 0)
+		return result;
+	format_in(os, uid, gid, tx);
 	dmu_tx_commit(tx);
 	txg_wait_synced(dmu_objset_pool(os), 0);
 	return 0;
@@ -118,7 +123,7 @@ int sz_fs_format(struct sz_pool *pool, const char *dataset, uint32_t uid, uint32
 	if (zap_lookup(os, MASTER_NODE_OBJ, ZFS_ROOT_OBJ, 8, 1, &root) == 0)
 		result = sz_fail(error, -EEXIST, "%s is a file system already", name);
 	else
-		result = format_in(os, uid, gid);
+		result = format(os, uid, gid);
 	objset_disown(os);
 	if (result != 0 && result != -EEXIST)
 		return sz_fail(error, result, "cannot make a file system of %s", name);

@@ -42,6 +42,25 @@ int sz_fs_snapshot_open(struct sz_fs *, const char *name, struct sz_fs **snapsho
 int sz_fs_snapshot_each(struct sz_fs *, sz_snapshot_fn *, void *context) MUST_CHECK;
 void sz_fs_snapshot_close(struct sz_fs *snapshot);
 
+/*
+ * Another dataset of the pool, beside the head, which was opened by sz_fs_open, and as writable as that; NULL: the root
+ * dataset. For any number of users, who share it; closed by each, before the head. It may be the head itself.
+ */
+int sz_fs_dataset_open(struct sz_fs *head, const char *dataset, struct sz_fs **fs_out,
+		       struct sz_error *error) MUST_CHECK;
+void sz_fs_dataset_close(struct sz_fs *fs);
+/*
+ * Datasets have their place in their parent's root folder: is that name one? Not those that no kernel would mount there. A
+ * folder there stands for it, which is not removed or renamed (-EBUSY); _place makes what is missing.
+ */
+bool sz_fs_is_child(struct sz_fs *fs, const char *name);
+int sz_fs_child_open(struct sz_fs *fs, const char *name, struct sz_fs **child_out,
+		     struct sz_error *error) MUST_CHECK;
+int sz_fs_children_place(struct sz_fs *fs) MUST_CHECK;
+/* A new, empty dataset, in its place. -EEXIST · -ENOENT: its parent · -EINVAL: no name for one · -EROFS */
+int sz_fs_dataset_create(struct sz_fs *head, const char *dataset, uint32_t uid, uint32_t gid,
+			 struct sz_error *error) MUST_CHECK;
+
 /* Makes an empty dataset (NULL: the pool's root dataset, as sz_pool_create leaves it) a file system. */
 int sz_fs_format(struct sz_pool *, const char *dataset, uint32_t uid, uint32_t gid,
 		 struct sz_error *error) MUST_CHECK;

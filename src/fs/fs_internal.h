@@ -112,6 +112,9 @@ struct sz_fs {
 	struct writeout_list written; /* their inodes are put by the next log_commit */
 };
 
+/* fs.c: the master node, the delete queue and the root folder of an empty dataset. */
+void format_in(objset_t *os, uint32_t uid, uint32_t gid, dmu_tx_t *tx);
+
 /* -errno for an error of ZFS. */
 int fs_error(int zfs_error);
 /* Assigns the transaction; aborts it when that fails. */
@@ -221,6 +224,7 @@ void name_drop(struct sz_fs *fs, struct inode *inode, dmu_tx_t *tx);
 int entry_create(struct sz_fs *fs, uint64_t parent, const char *name, const struct sz_fs_new *new,
 		 const char *target, const struct znode_claim *claim,
 		 uint64_t *inode_out) MUST_CHECK;
+int entry_remove(struct sz_fs *fs, uint64_t parent, const char *name, bool folder) MUST_CHECK;
 int entry_rename(struct sz_fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
 		 const char *new_name, unsigned int flags,
 		 const struct znode_claim *claim) MUST_CHECK;

@@ -128,8 +128,7 @@ static int replay_remove(struct sz_fs *fs, struct inode *inode, const lr_t *lr, 
 		return -EOPNOTSUPP;
 	if (fs == NULL)
 		return 0;
-	return lr->lrc_txtype == TX_RMDIR ? sz_fs_rmdir(fs, record->lr_doid, texts[0])
-					  : sz_fs_unlink(fs, record->lr_doid, texts[0]);
+	return entry_remove(fs, record->lr_doid, texts[0], lr->lrc_txtype == TX_RMDIR);
 }
 
 static int replay_link(struct sz_fs *fs, struct inode *inode, const lr_t *lr, const void *data)

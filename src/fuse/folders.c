@@ -49,9 +49,11 @@ static int entry_add(void *context, const char *name, uint64_t number, uint32_t 
 static size_t entry_put(const struct request *request, struct entry *entry, bool plus, char *to,
 			size_t size)
 {
-	bool is_dot = strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0;
+	/* Of these the kernel has inodes, or asks for them: without a number there it takes none. */
+	bool is_apart = strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0 ||
+			(entry->mode_type == S_IFDIR && request_is_at_top(request) &&
+			 sz_fs_is_child(request->fs, entry->name));
 	off_t next = (off_t)entry->next_cookie;
-	/* Of these two the kernel has inodes: without a number there it takes none. */
 	struct fuse_entry_param param = {
 		.attr = { .st_ino = entry->number | (ino_t)request->slot << NODE_SLOT_SHIFT,
 			  .st_mode = entry->mode_type },
@@ -61,7 +63,7 @@ static size_t entry_put(const struct request *request, struct entry *entry, bool
 		return fuse_add_direntry(NULL, to, size, entry->name, &param.attr, next);
 	if (fuse_add_direntry_plus(NULL, NULL, 0, entry->name, NULL, 0) > size)
 		return size + 1;
-	if (!is_dot) {
+	if (!is_apart) {
 		if (entry_make(request, entry->number, &param) != 0)
 			return 0; /* it has been removed meanwhile */
 		entry->is_held = true;

@@ -39,12 +39,13 @@ int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_op
  * Something else than the mount has changed a name, or an inode: the kernel forgets what it knows of it. From
  * a thread that no request waits for.
  */
-void sz_mount_entry_changed(struct sz_mount *mount, uint64_t parent, const char *name);
-void sz_mount_inode_changed(struct sz_mount *mount, uint64_t number);
+void sz_mount_entry_changed(struct sz_mount *mount, const struct sz_fs *fs, uint64_t parent,
+			    const char *name);
+void sz_mount_inode_changed(struct sz_mount *mount, const struct sz_fs *fs, uint64_t number);
 /* What the kernel holds of files is written. */
 void sz_mount_sync(struct sz_mount *mount);
 /* The kernel forgets what it knows of a snapshot; closed, unless somebody uses it. From such a thread, too. */
-void sz_mount_snapshot_drop(struct sz_mount *mount, const char *name);
+void sz_mount_snapshot_drop(struct sz_mount *mount, const struct sz_fs *fs, const char *name);
 /* Answers all requests with the error, those too that are being served: they may be stuck for ever. */
 void sz_mount_refuse(struct sz_mount *mount, int code);
 const char *sz_mount_folder(const struct sz_mount *mount);

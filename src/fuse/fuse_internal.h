@@ -6,7 +6,7 @@
  * it, the one that refuses (sz_mount_refuse).
  *
  * Locks: mount.lock, over the requests; nothing else is locked under it, and no request is served under it.
- * mount.snapshots_lock by itself: snapshots are opened and closed under it.
+ * mount.slots_lock by itself: snapshots and datasets are opened, and snapshots closed, under it.
  */
 #ifndef SZ_FUSE_FUSE_INTERNAL_H
 #define SZ_FUSE_FUSE_INTERNAL_H
@@ -32,6 +32,7 @@ struct request {
 	struct fuse_ctx caller;
 	struct sz_mount *mount;
 	uint32_t slot; /* which file system it is for; 0: the one that is mounted */
+	bool is_in_snapshot;
 	struct sz_fs *fs;
 	uint64_t number;             /* of the inode in it */
 	LIST_ENTRY(request) in_list; /* while req is not NULL */
@@ -54,15 +55,15 @@ struct errand {
 };
 STAILQ_HEAD(errand_queue, errand);
 
-/* snapshots.c */
-#define SNAPSHOTS_MAX     1024U /* open at a time */
+/* slots.c */
+#define SLOTS_MAX         2048U /* file systems that are open at a time, beside the one that is mounted */
 #define NODE_SLOT_SHIFT   48
 #define NODE_CONTROL_SLOT 0xffffU
-#define NODE_CONTROL      ((fuse_ino_t)NODE_CONTROL_SLOT << NODE_SLOT_SHIFT | 1) /* .zfs */
-#define NODE_SNAPSHOTS    ((fuse_ino_t)NODE_CONTROL_SLOT << NODE_SLOT_SHIFT | 2) /* .zfs/snapshot */
-struct snapshot {
+struct slot {
 	struct sz_fs *fs; /* NULL: a free place */
-	char *name;
+	char *name;       /* of the dataset below, or the snapshot of, what is in this slot: */
+	uint32_t of;
+	bool is_snapshot;
 	uint64_t uses;
 };
 
@@ -75,8 +76,8 @@ struct sz_mount {
 	void *context;
 	pthread_t loop;
 	pthread_t runner; /* of errands */
-	pthread_mutex_t snapshots_lock;
-	struct snapshot snapshots[SNAPSHOTS_MAX]; /* under it */
+	pthread_mutex_t slots_lock;
+	struct slot slots[SLOTS_MAX]; /* under it; the first one is slot 1 */
 	pthread_mutex_t lock;
 	pthread_cond_t served_less; /* a request is over, or all are refused */
 	pthread_cond_t is_over;
@@ -123,14 +124,21 @@ void answer_xattr(struct request *request, int result, const void *data, size_t 
 int entry_make(const struct request *request, uint64_t number,
 	       struct fuse_entry_param *entry_out) MUST_CHECK;
 
+/* False: the kernel knows nothing of that file system. */
+bool node_find(struct sz_mount *mount, const struct sz_fs *fs, uint64_t number,
+	       fuse_ino_t *node_out);
 bool node_is_control(fuse_ino_t node);
 fuse_ino_t node_make(const struct request *request, uint64_t number);
 void node_forget(struct sz_mount *mount, fuse_ino_t node, uint64_t count);
-/* -ESTALE: it is no snapshot that is open. Else it is used. */
+/* -ESTALE: it is no file system that is open. Else it is used. */
 int request_resolve(struct request *request, fuse_ino_t node) MUST_CHECK;
-void snapshot_use(struct sz_mount *mount, uint32_t slot);
-void snapshot_leave(struct sz_mount *mount, uint32_t slot, uint64_t uses);
-void snapshots_close(struct sz_mount *mount);
+/* The root folder of a dataset: .zfs and other datasets are in it. */
+bool request_is_at_top(const struct request *request);
+void slot_use(struct sz_mount *mount, uint32_t slot);
+void slot_leave(struct sz_mount *mount, uint32_t slot, uint64_t uses);
+void slots_close(struct sz_mount *mount);
+/* The request goes on in the dataset below that has the name. */
+int child_enter(struct request *request, const char *name) MUST_CHECK;
 void control_getattr(struct request *request, fuse_ino_t node);
 void control_lookup(struct request *request, fuse_ino_t parent, const char *name);
 void control_list(struct request *request, fuse_ino_t node, char *data, size_t size, off_t offset,

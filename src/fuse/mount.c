@@ -216,9 +216,9 @@ static void mount_free(struct sz_mount *mount)
 {
 	if (mount->session != NULL)
 		fuse_session_destroy(mount->session);
-	snapshots_close(mount);
+	slots_close(mount);
 	(void)pthread_mutex_destroy(&mount->lock);
-	(void)pthread_mutex_destroy(&mount->snapshots_lock);
+	(void)pthread_mutex_destroy(&mount->slots_lock);
 	(void)pthread_cond_destroy(&mount->served_less);
 	(void)pthread_cond_destroy(&mount->errand_added);
 	(void)pthread_cond_destroy(&mount->is_over);
@@ -236,13 +236,15 @@ int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_op
 
 	if (mount == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
+	/* Without them a dataset is found, and listed nowhere. */
+	(void)!sz_fs_children_place(fs);
 	*mount = (struct sz_mount){ .fs = fs,
 				    .read_only = options->read_only,
 				    .folder = strdup(folder),
 				    .ended = ended,
 				    .context = context };
 	(void)pthread_mutex_init(&mount->lock, NULL);
-	(void)pthread_mutex_init(&mount->snapshots_lock, NULL);
+	(void)pthread_mutex_init(&mount->slots_lock, NULL);
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&mount->served_less, NULL);
@@ -262,19 +264,23 @@ int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_op
 	return 0;
 }
 
-void sz_mount_entry_changed(struct sz_mount *mount, uint64_t parent, const char *name)
+void sz_mount_entry_changed(struct sz_mount *mount, const struct sz_fs *fs, uint64_t parent,
+			    const char *name)
 {
-	fuse_ino_t folder = parent == sz_fs_root(mount->fs) ? FUSE_ROOT_ID : parent;
+	fuse_ino_t folder;
 
+	if (!node_find(mount, fs, parent, &folder))
+		return;
 	(void)fuse_lowlevel_notify_inval_entry(mount->session, folder, name, strlen(name));
 	(void)fuse_lowlevel_notify_inval_inode(mount->session, folder, -1, 0);
 }
 
-void sz_mount_inode_changed(struct sz_mount *mount, uint64_t number)
+void sz_mount_inode_changed(struct sz_mount *mount, const struct sz_fs *fs, uint64_t number)
 {
-	fuse_ino_t inode = number == sz_fs_root(mount->fs) ? FUSE_ROOT_ID : number;
+	fuse_ino_t inode;
 
-	(void)fuse_lowlevel_notify_inval_inode(mount->session, inode, -1, 0);
+	if (node_find(mount, fs, number, &inode))
+		(void)fuse_lowlevel_notify_inval_inode(mount->session, inode, -1, 0);
 }
 
 const char *sz_mount_folder(const struct sz_mount *mount)

@@ -12,8 +12,13 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!request_begin_any(&request, req, parent))
 		return;
-	if (node_is_control(parent) || (parent == FUSE_ROOT_ID && strcmp(name, ".zfs") == 0)) {
+	if (node_is_control(parent) || (request_is_at_top(&request) && strcmp(name, ".zfs") == 0)) {
 		control_lookup(&request, parent, name);
+		return;
+	}
+	if (request_is_at_top(&request) && sz_fs_is_child(request.fs, name)) {
+		result = child_enter(&request, name);
+		answer_entry(&request, result, request.number);
 		return;
 	}
 	result = sz_fs_lookup(request.fs, request.number, name, &number);

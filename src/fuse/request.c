@@ -24,13 +24,12 @@ bool request_begin_any(struct request *request, fuse_req_t req, fuse_ino_t node)
 {
 	struct sz_mount *mount = fuse_req_userdata(req);
 	int refusal;
-	int result = 0;
+	int result;
 
 	*request = (struct request){
 		.req = req, .caller = *fuse_req_ctx(req), .mount = mount, .fs = mount->fs
 	};
-	if (!node_is_control(node))
-		result = request_resolve(request, node);
+	result = request_resolve(request, node);
 	if (result != 0) {
 		(void)fuse_reply_err(req, -result);
 		return false;
@@ -46,7 +45,7 @@ bool request_begin_any(struct request *request, fuse_req_t req, fuse_ino_t node)
 	(void)pthread_mutex_unlock(&mount->lock);
 	if (refusal != 0) {
 		(void)fuse_reply_err(req, -refusal);
-		snapshot_leave(mount, request->slot, 1);
+		slot_leave(mount, request->slot, 1);
 	}
 	return refusal == 0;
 }
@@ -68,7 +67,7 @@ int request_other(const struct request *request, fuse_ino_t node, uint64_t *numb
 		return result;
 	*number_out = other.number;
 	result = other.slot == request->slot ? 0 : -EXDEV;
-	snapshot_leave(request->mount, other.slot, 1); /* the request has it in use */
+	slot_leave(request->mount, other.slot, 1); /* the request has it in use */
 	return result;
 }
 
@@ -86,7 +85,7 @@ static fuse_req_t request_end(struct request *request)
 	mount->answered++;
 	(void)pthread_cond_signal(&mount->served_less);
 	(void)pthread_mutex_unlock(&mount->lock);
-	snapshot_leave(mount, request->slot, 1);
+	slot_leave(mount, request->slot, 1);
 	return req;
 }
 
@@ -135,7 +134,7 @@ int entry_make(const struct request *request, uint64_t number, struct fuse_entry
 
 	if (result != 0)
 		return result;
-	snapshot_use(request->mount, request->slot);
+	slot_use(request->mount, request->slot);
 	*entry_out = (struct fuse_entry_param){ .ino = node_make(request, number),
 						.entry_timeout = NAME_VALID_S };
 	result = attributes_get(request, number, &entry_out->attr);

@@ -4,6 +4,7 @@
  */
 #include "cli/cli.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fts.h>
@@ -67,6 +68,82 @@ static int target_check(struct target *target, uint64_t *free_bytes_out, struct 
 			       target->path, strerror(errno));
 	*free_bytes_out = (uint64_t)space.f_bavail * space.f_frsize;
 	return 0;
+}
+
+/* The path with all links followed, of a folder that may not be there yet; the caller's. NULL: errno. */
+static char *path_resolved(const char *path)
+{
+	CLEANUP_FREE char *copy = strdup(path);
+	CLEANUP_FREE char *parent = parent_of(path);
+	CLEANUP_FREE char *above = NULL;
+	char *resolved = realpath(path, NULL);
+
+	if (resolved != NULL || errno != ENOENT || copy == NULL || parent == NULL)
+		return resolved;
+	above = realpath(parent, NULL);
+	return above == NULL ? NULL : path_join(above, last_name(copy));
+}
+
+/* NULL: the path does not lie in the folder. Else what is behind the folder's name, "" for the folder itself. */
+static const char *path_below(const char *path, const char *folder)
+{
+	size_t length = strlen(folder);
+
+	if (strncmp(path, folder, length) != 0 || (path[length] != '/' && path[length] != '\0'))
+		return NULL;
+	return path[length] == '/' ? path + length + 1 : path + length;
+}
+
+/* Folders of devices are apart from each other; in the store's they are where it looks for them. */
+static int target_is_apart(const struct target *target, const char *path,
+			   const struct target *other, const char *other_path, bool other_is_store,
+			   struct sz_error *error)
+{
+	const char *below = path_below(path, other_path);
+
+	if (below == NULL)
+		return 0;
+	if (other_is_store && below[0] == '\0')
+		return sz_fail(
+			error, -EINVAL,
+			"--device-dir %s: is the store's own folder; name one for the device",
+			target->path);
+	if (below[0] == '\0')
+		return sz_fail(error, -EINVAL, "--device-dir %s: is named twice", target->path);
+	if (!other_is_store)
+		return sz_fail(error, -EINVAL, "%s: lies in %s, the folder of a device",
+			       target->path, other->path);
+	if (strchr(below, '/') != NULL || strcmp(below, "live") == 0)
+		return sz_fail(error, -EINVAL,
+			       "--device-dir %s: has to be directly in the store's folder%s, or "
+			       "outside of it",
+			       target->path, strcmp(below, "live") == 0 ? ", but not 'live'" : "");
+	return 0;
+}
+
+/* targets: the store's, then those of the devices. */
+static int targets_are_apart(const struct target *targets, size_t count, struct sz_error *error)
+{
+	char *paths[SZ_DEVICES_MAX + 1] = { NULL };
+	int result = 0;
+
+	for (size_t i = 0; i < count && result == 0; i++) {
+		paths[i] = path_resolved(targets[i].path);
+		if (paths[i] == NULL)
+			result = sz_fail(error, -errno, "%s: the folder that it would be in: %s",
+					 targets[i].path, strerror(errno));
+		for (size_t j = 0; j < i && result == 0; j++) {
+			assert(paths[i] != NULL && paths[j] != NULL); /* or result is not 0 */
+			result = target_is_apart(&targets[i], paths[i], &targets[j], paths[j],
+						 j == 0, error);
+			if (result == 0)
+				result = target_is_apart(&targets[j], paths[j], &targets[i],
+							 paths[i], false, error);
+		}
+	}
+	for (size_t i = 0; i < count; i++)
+		free(paths[i]);
+	return result;
 }
 
 /* Removes what a creation that failed has left in a folder that was absent or empty before. */
@@ -136,6 +213,9 @@ static int targets_check(struct invocation *invocation, struct target *targets, 
 	*count_out = 1;
 	for (size_t i = 0; i < options->device_dir_count; i++)
 		targets[(*count_out)++].path = options->device_dirs[i];
+	if (options->device_dir_count > 0 &&
+	    targets_are_apart(targets, *count_out, &invocation->error) != 0)
+		return invocation->error.code;
 	for (size_t i = 0; i < *count_out; i++) {
 		uint64_t free_bytes = 0;
 		int result = target_check(&targets[i], &free_bytes, &invocation->error);

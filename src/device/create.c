@@ -314,20 +314,6 @@ static int device_replace(struct sz_store *store, struct sz_device *device, uint
 	return result;
 }
 
-/* The note that says where the folders are, if any lies elsewhere. */
-static int places_update(struct sz_store *store, bool is_elsewhere, struct sz_error *error)
-{
-	const char *paths[SZ_DEVICES_MAX];
-	size_t count = 0;
-
-	if (store->path == NULL || !is_elsewhere)
-		return 0;
-	for (uint32_t i = 0; i < store->device_count; i++)
-		if (store->devices[i].folder != NO_DEVICE)
-			paths[count++] = sz_device_folder(&store->devices[i]);
-	return sz_folders_write_places(store, store->folders[0].backend, paths, count, error);
-}
-
 int sz_store_replace_device(struct sz_store *store, uint32_t index, const char *folder,
 			    struct sz_error *error)
 {
@@ -361,7 +347,7 @@ int sz_store_replace_device(struct sz_store *store, uint32_t index, const char *
 		return sz_fail(error, result, "%s: %s", path, strerror(-result));
 	made.keep = true;
 	folders_sync(&made);
-	result = places_update(store, folder != NULL, error);
+	result = folder == NULL ? 0 : sz_folders_update_places(store, error);
 	return result != 0 ? result : sz_seal_run(store, SEAL_ALWAYS, error);
 }
 

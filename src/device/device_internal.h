@@ -127,6 +127,7 @@ void sz_key_slab_give(struct key_slab *slab,
 struct folder {
 	struct sz_backend *backend; /* owned */
 	uint32_t device;            /* whose it is; NO_DEVICE: only looked in */
+	bool is_given;              /* with the opening, and not found */
 };
 
 /* Where the objects are: what the folders list, and what this opening made since. */
@@ -443,6 +444,8 @@ struct sz_store {
 	struct key_slab slab;
 	struct folder folders[FOLDERS_MAX];
 	uint32_t folder_count;
+	char **absent; /* where the PLACES note has folders, and nothing is */
+	size_t absent_count;
 	struct catalog catalog;
 	struct cache cache;
 	int lock_fd; /* -1: none */
@@ -520,6 +523,8 @@ int sz_folders_find_places(struct sz_store *store, struct sz_error *error) MUST_
 int sz_folders_write_places(struct sz_store *store, struct sz_backend *home,
 			    const char *const *paths, size_t count,
 			    struct sz_error *error) MUST_CHECK;
+/* The same for the folders that the devices have now. */
+int sz_folders_update_places(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 /* note.c: the newest note of a kind that can be read; -EBADMSG: there is none, but a damaged one. */
 int sz_note_read(const struct sz_keys *keys, struct sz_backend *home, enum sz_kind kind,
 		 const char *purpose, struct sz_bytes *payload_out) MUST_CHECK;
@@ -535,6 +540,10 @@ uint64_t sz_keep_budget(const struct sz_keep_policy *policy, uint64_t store_byte
 int sz_folder_add(struct sz_store *store, struct sz_backend *backend) MUST_CHECK;
 /* Says which folder is which device's. */
 void sz_folders_assign(struct sz_store *store);
+/* Once that is said: warns of folders that are not where they are to be, or are no device's. */
+void sz_folders_tell(const struct sz_store *store);
+/* Of a store that is written to: the PLACES note says where the folders are now. */
+void sz_folders_remember(struct sz_store *store);
 /* Takes the lock, for reading or writing; nothing of the store changes. */
 int sz_lock_take(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 /* Says who holds it. */

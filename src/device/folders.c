@@ -32,6 +32,19 @@ int sz_folder_add(struct sz_store *store, struct sz_backend *backend)
 	return 0;
 }
 
+/* The store's folder that is at the path; NULL: none is. */
+static struct folder *folder_at(struct sz_store *store, const struct stat *status)
+{
+	for (uint32_t i = 0; i < store->folder_count; i++) {
+		struct stat other;
+
+		if (stat(store->folders[i].backend->label, &other) == 0 &&
+		    other.st_dev == status->st_dev && other.st_ino == status->st_ino)
+			return &store->folders[i];
+	}
+	return NULL;
+}
+
 /* Adds a folder by path, unless it is there already. */
 static int path_add(struct sz_store *store, const char *path)
 {
@@ -41,13 +54,8 @@ static int path_add(struct sz_store *store, const char *path)
 
 	if (stat(path, &status) != 0)
 		return -errno;
-	for (uint32_t i = 0; i < store->folder_count; i++) {
-		struct stat other;
-
-		if (stat(store->folders[i].backend->label, &other) == 0 &&
-		    other.st_dev == status.st_dev && other.st_ino == status.st_ino)
-			return 0;
-	}
+	if (folder_at(store, &status) != NULL)
+		return 0;
 	result = sz_folder_open(path, !writes_folders(store), &backend);
 	if (result != 0)
 		return result;
@@ -96,6 +104,34 @@ static int subfolders_add(struct sz_store *store, struct sz_error *error)
 	return 0;
 }
 
+/* One that is named with the opening. */
+static int given_add(struct sz_store *store, const char *path, struct sz_error *error)
+{
+	struct folder *folder;
+	struct stat status;
+	int result;
+
+	if (stat(path, &status) != 0)
+		return sz_fail(error, -errno, "--device-dir %s: %s", path, strerror(errno));
+	folder = folder_at(store, &status);
+	if (folder == &store->folders[0])
+		return sz_fail(error, -EINVAL,
+			       "--device-dir %s: is the store's own folder; name the folder of a "
+			       "device",
+			       path);
+	if (folder != NULL && folder->is_given)
+		return sz_fail(error, -EINVAL, "--device-dir %s: is named twice", path);
+	if (folder == NULL) {
+		result = path_add(store, path);
+		if (result != 0)
+			return sz_fail(error, result, "--device-dir %s: %s", path,
+				       strerror(-result));
+		folder = &store->folders[store->folder_count - 1];
+	}
+	folder->is_given = true;
+	return 0;
+}
+
 int sz_folders_find(struct sz_store *store, const struct sz_store_open *options,
 		    struct sz_error *error)
 {
@@ -107,16 +143,23 @@ int sz_folders_find(struct sz_store *store, const struct sz_store_open *options,
 	if (result != 0)
 		return sz_fail(error, result, "%s: %s", options->path, strerror(-result));
 	result = subfolders_add(store, error);
-	for (size_t i = 0; i < options->folder_count && result == 0; i++) {
-		result = path_add(store, options->folders[i]);
-		if (result != 0)
-			return sz_fail(error, result, "%s: %s", options->folders[i],
-				       strerror(-result));
-	}
+	for (size_t i = 0; i < options->folder_count && result == 0; i++)
+		result = given_add(store, options->folders[i], error);
 	return result;
 }
 
 static const char places_purpose[] = "szpool1 places";
+
+static int absent_add(struct sz_store *store, char **path)
+{
+	char **grown = realloc(store->absent, (store->absent_count + 1) * sizeof(*grown));
+
+	if (grown == NULL)
+		return -ENOMEM;
+	store->absent = grown;
+	store->absent[store->absent_count++] = TAKE(*path);
+	return 0;
+}
 
 int sz_folders_find_places(struct sz_store *store, struct sz_error *error)
 {
@@ -128,7 +171,8 @@ int sz_folders_find_places(struct sz_store *store, struct sz_error *error)
 	if (result == -ENOENT)
 		return 0;
 	if (result == -EBADMSG) {
-		sz_warn("%s: the note of where the devices' folders are is damaged: name the folders",
+		sz_warn("%s: the note of where the devices' folders are is damaged: name them with "
+			"--device-dir",
 			store->path);
 		return 0;
 	}
@@ -140,31 +184,118 @@ int sz_folders_find_places(struct sz_store *store, struct sz_error *error)
 		const uint8_t *text = sz_cursor_take(&cursor, length);
 		CLEANUP_FREE char *path = text == NULL ? NULL : strndup((const char *)text, length);
 
-		result = path == NULL ? -EUCLEAN : path_add(store, path);
-		if (result != 0 && path != NULL)
+		result = path == NULL ? 0 : path_add(store, path);
+		if (result == -ENOENT || result == -ENOTDIR)
+			result = absent_add(store, &path);
+		else if (result != 0)
 			sz_warn("%s: %s: going on without it", path, strerror(-result));
+		if (result == -ENOMEM)
+			return sz_fail(error, result, "no memory");
 	}
 	return 0;
+}
+
+static int place_append(struct sz_bytes *payload, const char *path)
+{
+	int result = sz_bytes_append_le(payload, strlen(path), 2);
+
+	return result != 0 ? result : sz_bytes_append(payload, path, strlen(path));
+}
+
+/* Is it one of the store's subfolders, which need no note? */
+static bool is_inside(const char *folder, const char *home)
+{
+	size_t length = strlen(home);
+
+	return strncmp(folder, home, length) == 0 && folder[length] == '/' &&
+	       strchr(folder + length + 1, '/') == NULL;
+}
+
+/* What the PLACES note has to say. */
+static int places_encode(const struct sz_store *store, const char *const *paths, size_t count,
+			 struct sz_bytes *payload)
+{
+	CLEANUP_FREE char *home = realpath(store->path, NULL);
+	int result = home == NULL ? -errno : 0;
+
+	for (size_t i = 0; i < count && home != NULL && result == 0; i++) {
+		CLEANUP_FREE char *path = realpath(paths[i], NULL);
+
+		if (path == NULL)
+			result = -errno;
+		else if (!is_inside(path, home))
+			result = place_append(payload, path);
+	}
+	return result;
 }
 
 int sz_folders_write_places(struct sz_store *store, struct sz_backend *home,
 			    const char *const *paths, size_t count, struct sz_error *error)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
-	int result = 0;
+	int result = places_encode(store, paths, count, &payload);
 
-	for (size_t i = 0; i < count && result == 0; i++) {
-		CLEANUP_FREE char *path = realpath(paths[i], NULL);
-
-		if (path == NULL)
-			return sz_fail(error, -errno, "%s: %s", paths[i], strerror(errno));
-		result = sz_bytes_append_le(&payload, strlen(path), 2);
-		if (result == 0)
-			result = sz_bytes_append(&payload, path, strlen(path));
-	}
 	if (result == 0)
 		result = sz_note_write(store->keys, home, SZ_KIND_PLACES, places_purpose, &payload);
-	return result == 0 ? 0 : sz_fail(error, result, "%s: %s", store->path, strerror(-result));
+	return result == 0 ? 0
+			   : sz_fail(error, result,
+				     "%s: the note of where the devices' folders are: %s",
+				     store->path, strerror(-result));
+}
+
+/* The devices' folders, as far as they are there. */
+static size_t device_paths(const struct sz_store *store, const char *paths[SZ_DEVICES_MAX])
+{
+	size_t count = 0;
+
+	for (uint32_t i = 0; i < store->device_count; i++)
+		if (store->devices[i].folder != NO_DEVICE)
+			paths[count++] = sz_device_folder(&store->devices[i]);
+	return count;
+}
+
+int sz_folders_update_places(struct sz_store *store, struct sz_error *error)
+{
+	const char *paths[SZ_DEVICES_MAX];
+	size_t count = device_paths(store, paths);
+
+	return sz_folders_write_places(store, store->folders[0].backend, paths, count, error);
+}
+
+static bool any_is_given(const struct sz_store *store)
+{
+	for (uint32_t i = 0; i < store->folder_count; i++)
+		if (store->folders[i].is_given)
+			return true;
+	return false;
+}
+
+void sz_folders_remember(struct sz_store *store)
+{
+	CLEANUP_BYTES struct sz_bytes payload = { 0 };
+	CLEANUP_BYTES struct sz_bytes now = { 0 };
+	const char *paths[SZ_DEVICES_MAX];
+	size_t count = device_paths(store, paths);
+	struct sz_backend *home = store->folders[0].backend;
+	int result;
+
+	if (store->path == NULL || (!any_is_given(store) && store->absent_count == 0))
+		return;
+	result = places_encode(store, paths, count, &payload);
+	/* A disk that is not there now may come back. */
+	for (size_t i = 0; count < store->device_count && i < store->absent_count && result == 0;
+	     i++)
+		result = place_append(&payload, store->absent[i]);
+	if (result == 0 &&
+	    sz_note_read(store->keys, home, SZ_KIND_PLACES, places_purpose, &now) == 0 &&
+	    now.length == payload.length &&
+	    (now.length == 0 || memcmp(now.data, payload.data, now.length) == 0))
+		return;
+	if (result == 0)
+		result = sz_note_write(store->keys, home, SZ_KIND_PLACES, places_purpose, &payload);
+	if (result != 0)
+		sz_warn("%s: where the devices' folders are cannot be noted: %s", store->path,
+			strerror(-result));
 }
 
 struct scores {
@@ -271,4 +402,21 @@ void sz_folders_assign(struct sz_store *store)
 		store->devices[best_device].folder = best_folder;
 	}
 	rest_assign(store, scores, first);
+}
+
+void sz_folders_tell(const struct sz_store *store)
+{
+	const char *paths[SZ_DEVICES_MAX];
+
+	for (uint32_t i = 0; i < store->folder_count; i++)
+		if (store->folders[i].is_given && store->folders[i].device == NO_DEVICE)
+			sz_warn("--device-dir %s: is no device's folder of this store: going on "
+				"without it",
+				store->folders[i].backend->label);
+	if (device_paths(store, paths) == store->device_count)
+		return;
+	for (size_t i = 0; i < store->absent_count; i++)
+		sz_warn("%s: a device's folder was there, and is no more; if it was moved, say "
+			"where to with --device-dir",
+			store->absent[i]);
 }

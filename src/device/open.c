@@ -111,6 +111,58 @@ static int key_check(struct sz_store *store, struct sz_error *error)
 	return sz_fail(error, -EKEYREJECTED, "wrong passphrase: it was changed since");
 }
 
+#define MISSING_TEXT_BYTES (SZ_DEVICES_MAX * sizeof(" and 255"))
+
+/* "0, 1 and 2": those that have no folder, or one without an index. */
+static uint32_t missing_list(const struct sz_store *store, char text[MISSING_TEXT_BYTES])
+{
+	uint8_t missing[SZ_DEVICES_MAX];
+	uint32_t count = 0;
+	char *end = text;
+
+	for (uint32_t i = 0; i < store->device_count; i++)
+		if (store->devices[i].folder == NO_DEVICE)
+			missing[count++] = (uint8_t)i;
+	*end = '\0';
+	for (uint32_t i = 0; i < count; i++)
+		end += snprintf(end, sizeof(" and 255"), "%s%u",
+				i == 0          ? ""
+				: i + 1 < count ? ", "
+						: " and ",
+				missing[i]);
+	return count;
+}
+
+/* No pool can be opened with fewer devices than redundancy needs: nothing is to be written then. */
+static int devices_suffice(const struct sz_store *store, int code, struct sz_error *error)
+{
+	char missing[MISSING_TEXT_BYTES];
+	uint32_t count = missing_list(store, missing);
+
+	if (count <= store->parity)
+		return 0;
+	*error = (struct sz_error){ 0 };
+	return sz_fail(
+		error, code,
+		"too many devices are missing: device%s %s; of %u devices %u are there, and %u are needed: copy their folders from a host, or say with --device-dir where they are",
+		count == 1 ? "" : "s", missing, store->device_count, store->device_count - count,
+		store->device_count - store->parity);
+}
+
+/* Nothing can be chosen: maybe because of whole devices that are missing. */
+static int devices_lost(struct sz_store *store, int code, struct sz_error *error)
+{
+	struct sz_error ignored = { 0 };
+
+	if (sz_root_copy(&store->history.at[0]->root, &store->root) != 0 ||
+	    devices_from_root(store, &ignored) != 0)
+		return code;
+	sz_folders_assign(store);
+	sz_folders_tell(store);
+	(void)!devices_suffice(store, code, error);
+	return code;
+}
+
 /* All but what was chosen: nothing is written. */
 static int open_choose(struct sz_store *store, const struct sz_store_open *options,
 		       const struct sz_passphrase *passphrase, struct sz_error *error)
@@ -129,7 +181,10 @@ static int open_choose(struct sz_store *store, const struct sz_store_open *optio
 	result = sz_catalog_load(store);
 	if (result != 0)
 		return sz_fail(error, result, "listing the folders: %s", strerror(-result));
-	return sz_choose(store, options, error);
+	result = sz_choose(store, options, error);
+	if (result == -EBADMSG && store->history.count > 0 && !options->recover)
+		result = devices_lost(store, result, error);
+	return result;
 }
 
 /* What the chosen root names. */
@@ -140,7 +195,11 @@ static int devices_load(struct sz_store *store, struct sz_error *error)
 	if (result != 0)
 		return result;
 	sz_folders_assign(store);
-	return manifests_load(store, error);
+	sz_folders_tell(store);
+	result = manifests_load(store, error);
+	if (result == 0 && writes_folders(store))
+		result = devices_suffice(store, -ENXIO, error);
+	return result;
 }
 
 /* What live files add is sealed, where anything may be written. */
@@ -180,11 +239,13 @@ static int open_found(struct sz_store *store, const struct sz_store_open *option
 	if (result == 0 && store->choice.is_asked)
 		result = sz_root_hold(store, error);
 	if (result == 0)
-		result = sz_lock_announce(store, error);
-	if (result == 0)
 		result = devices_load(store, error);
 	if (result == 0)
+		result = sz_lock_announce(store, error);
+	if (result == 0)
 		result = live_recover(store, error);
+	if (result == 0 && writes_folders(store))
+		sz_folders_remember(store);
 	if (result == 0 && !store->choice.is_asked)
 		sz_choice_note(store);
 	return result;

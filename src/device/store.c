@@ -115,6 +115,9 @@ void sz_store_free(struct sz_store *store)
 	sz_history_free(&store->history);
 	sz_refs_fini(&store->collector.refs);
 	sz_id_set_free(&store->collector.spared);
+	for (size_t i = 0; i < store->absent_count; i++)
+		free(store->absent[i]);
+	free(store->absent);
 	free(store->damages);
 	free(store->path);
 	free(store->state_folder);

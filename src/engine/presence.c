@@ -146,7 +146,8 @@ int sz_labels_suffice(const struct sz_labels *labels, struct sz_error *error)
 			continue;
 		return sz_fail(error, -ENXIO,
 			       "too many devices are missing: %s; of %u devices %u are there, and "
-			       "%u are needed: bring the missing ones back",
+			       "%u are needed: copy their folders from a host, or say with "
+			       "--device-dir where they are",
 			       missing, there.children, there.present, there.needed);
 	}
 	return 0;

@@ -5,6 +5,7 @@
 
 json() { jq -e "$1" out >/dev/null; }
 has() { grep -qE -- "$1" out; }
+warns() { grep -qF -- "$1" err; }
 
 ok "version" run version
 then_ok "version is one line with a number" has '^szpool [0-9]+\.[0-9]+\.[0-9]+$'
@@ -114,8 +115,40 @@ ok "create with properties" create -o compression=off -o recordsize=128K propert
 ok "create with a slash at the end" create slash/
 prints "it opens without one" "" run ls slash
 mkdir far
-ok "create with folders elsewhere" create --devices 3 --device-dir far/1 --device-dir far/2 --device-dir 3 apart
+ok "create with folders elsewhere" create --devices 3 --raid raidz1 --device-dir far/1 --device-dir far/2 --device-dir 3 apart
 ok "they are remembered" run status --check apart
 mv far near
-ok "or named" run status --check --device-dir near/1 --device-dir near/2 apart
+fails "moved, they are asked for" 6 "devices 0 and 1; of 3 devices 1 are there" run mkdir apart /none
+then_ok "by where they were" warns "$work/far/1: a device's folder was there, and is no more"
+then_ok "and how to tell" warns "say where to with --device-dir"
+fails "reading asks, too" 6 "say with --device-dir where they are" run ls apart
+ok "they can be named" run status --check --device-dir near/1 --device-dir near/2 apart
+ok "to the one who reads alone" bash -c "! '$szpool' ls -q apart"
+ok "who writes is told once" run mkdir --device-dir near/1 --device-dir near/2 apart /new
+prints "then they are remembered" new run ls apart
+then_ok "and nothing is warned of" test ! -s err
+mv near/1 1
+ok "one that is gone is warned of" run mkdir apart /degraded
+then_ok "by its place" warns "$work/near/1: a device's folder was there"
+mv 1 near/1
+ok "and found again" run scrub apart
+then_ok "without a word" test ! -s err
+fails "a folder named twice" 1 "near/1/: is named twice" run ls --device-dir near/1 --device-dir near/1/ apart
+fails "the store as a device" 1 "apart: is the store's own folder" run ls --device-dir apart apart
+fails "a folder that is not there" 1 "--device-dir far/1: No such file" run ls --device-dir far/1 apart
+ok "another folder" run ls --device-dir near apart
+then_ok "is warned of" warns "near: is no device's folder of this store"
+mkdir bay inner
+three() { create --devices 3 --device-dir "$1" --device-dir "$2" --device-dir bay/3 inner; }
+fails "create with a folder twice" 1 "bay/1/: is named twice" three bay/1 bay/1/
+fails "create with the store as a device" 1 "inner: is the store's own folder" three inner bay/2
+mkdir inner/1
+fails "create with a folder too deep in the store" 1 "directly in the store's folder" three inner/1/2 bay/2
+rmdir inner/1
+fails "create with the name of what is live" 1 "but not 'live'" three inner/live bay/2
+mkdir bay/1
+fails "create with one folder in another" 1 "bay/1/2: lies in bay/1" three bay/1/2 bay/1
+ok "nothing was made" test "$(find bay inner)" = "$(printf 'bay\nbay/1\ninner')"
+ok "create with a folder in the store" three inner/1 bay/1
+ok "it opens" run status --check inner
 done_testing

@@ -5,6 +5,7 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 is_equal() { run cat store /big | cmp - big; }
+files() { (cd "$1" && find . -type f -exec sha256sum {} + | sort); }
 list_devices() { mapfile -t devices < <(find store -mindepth 1 -maxdepth 1 -type d ! -name live | sort); }
 # The large objects of a device: bands. A quarter of them, but one at least.
 list_objects() { # FOLDER
@@ -83,6 +84,19 @@ mkdir gone && mv "${devices[0]}" "${devices[1]}" "${devices[2]}" gone/
 fails "three devices lost" 6 "(its folder is missing), device" run cat store /big
 then_ok "with the next step" grep -q 'from another copy' err
 fails "status of it" 6 "too many devices are missing" run status store
+cp -a store lost && files lost >lost.before
+fails "a copy without three devices" 6 "too many devices are missing: devices" run ls lost
+then_ok "tells which, and what to do" grep -qE 'devices [0-5], [0-5] and [0-5]; of 6 devices 3 are there, and 4 are needed: copy their' err
+fails "sealing it" 6 "too many devices are missing" run seal lost
+run generations lost >list
+mapfile -t codes < <(awk 'NR == 2 || NR == 3 { print $1 }' list)
+for generation in "${codes[@]}"; do
+	fails "going on from generation $generation of it" 6 "too many devices are missing" run seal --choose "$generation" lost
+done
+fails "or writing" 6 "too many devices are missing" run mkdir --choose "${codes[0]}" lost /x
+fails "check-copy says the same" 6 "not all of the newest" bash -c "'$szpool' check-copy lost >said"
+then_ok "with the devices" grep -q 'too many devices are missing: devices' said
+ok "nothing was written" diff lost.before <(files lost)
 mv gone/* store/
 ok "brought back, it is read" is_equal
 done_testing

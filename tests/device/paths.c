@@ -13,7 +13,7 @@ void place_init(struct place *place, const struct shape *shape, uint64_t seed)
 	const struct sz_store_create options = { .device_count = shape->devices,
 						 .device_sectors = shape->sectors,
 						 .band_sectors = shape->band_sectors,
-						 .parity = 0,
+						 .parity = shape->devices > 1,
 						 .kdf = SZ_KDF_TEST,
 						 .path = place->path };
 

@@ -51,7 +51,10 @@ void cutter_begin(struct cutter *cutter, struct harness *harness, uint64_t seed,
 		  bool cuts_recovery)
 {
 	*cutter = (struct cutter){
-		.harness = harness, .chance = seed, .every = every, .cuts_recovery = cuts_recovery
+		.harness = harness,
+		.chance = seed,
+		.every = every * (unsigned int)test_thinning(),
+		.cuts_recovery = cuts_recovery,
 	};
 	(void)pthread_mutex_init(&cutter->lock, NULL);
 	harness->plan = (struct sz_fault_plan){ .mask = SZ_OP_CHANGES,

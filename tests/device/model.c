@@ -29,6 +29,15 @@ uint64_t test_scale(void)
 	return scale == 0 ? 1 : scale;
 }
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
+uint64_t test_thinning(void)
+{
+	return __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ? 4 : 1;
+}
+
 uint64_t chance_seed(const char *what)
 {
 	const char *given = getenv("SZ_SEED");

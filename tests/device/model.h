@@ -47,6 +47,8 @@ uint64_t chance_below(uint64_t *state, uint64_t limit);
 
 /* How much more than usual is tried: SZ_TEST_SCALE, or 1. */
 uint64_t test_scale(void);
+/* Of many cases that are alike, one in how many is tried: 1, or more under a sanitizer, where each takes long. */
+uint64_t test_thinning(void);
 
 /* The seed of this run: SZ_SEED, or fresh. Printed as a TAP comment. */
 uint64_t chance_seed(const char *what);

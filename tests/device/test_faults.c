@@ -147,7 +147,9 @@ static void run(const struct fault *fault)
 	uint64_t seed = chance_seed("fault");
 	uint64_t count = count_operations(fault, seed);
 	/* A flush on a full disk waits for space. */
-	uint64_t runs = (fault->from && fault->error == -ENOSPC ? 1 : RUNS) * test_scale();
+	uint64_t runs =
+		DIV_ROUND_UP((fault->from && fault->error == -ENOSPC ? 1 : RUNS) * test_scale(),
+			     test_thinning());
 	uint64_t step = DIV_ROUND_UP(count, runs);
 
 	assert_true(count > 0);
@@ -365,7 +367,8 @@ static void open_with_faults(const struct fault *fault, bool with_live)
 	harness_abandon(&harness);
 	count = harness.plan.count;
 	harness_fini(&harness);
-	step = DIV_ROUND_UP(count, (fault->from ? RUNS / 4 : RUNS / 2) * test_scale());
+	step = DIV_ROUND_UP(count, (fault->from ? RUNS / 4 : RUNS / 2) * test_scale()) *
+	       test_thinning();
 	for (current = 1 + seed % step; current <= count; current += step) {
 		prepare(&harness, with_live);
 		open_with_fault(&harness, fault, current);

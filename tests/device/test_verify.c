@@ -291,7 +291,7 @@ static void broken_repair(bool is_cut)
 {
 	struct harness original;
 	uint64_t seed = chance_seed("broken repair");
-	uint64_t step = test_scale() > 1 ? 1 : 4;
+	uint64_t step = (test_scale() > 1 ? 1 : 4) * test_thinning();
 	uint64_t at = chance_below(&seed, step);
 	bool is_through = false;
 

@@ -11,6 +11,7 @@
  * 3. live/ itself is durable before sync_folder says so of a file in it.
  * 4. A folder that was deleted, or whose file system is gone, is -ENODEV, also where the kernel
  *    would let us go on in what nobody can reach any more.
+ * 5. A live file that is opened, which is one that a process before left, is read from the disk.
  */
 #include "store/store.h"
 
@@ -219,6 +220,17 @@ static int folder_create(struct sz_backend *backend, enum sz_part part, const ch
 	return rc;
 }
 
+/*
+ * When the kernel could not write pages it has them still, and takes them for written: what was read would not be
+ * there after a restart. Where they cannot be written now either, the reader meets what is on the disk.
+ */
+#define WRITTEN (SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
+static void cache_drop(int fd)
+{
+	(void)sync_file_range(fd, 0, 0, WRITTEN);
+	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static int folder_open(struct sz_backend *backend, enum sz_part part, const char *name,
 		       struct sz_file **file_out)
 {
@@ -239,6 +251,8 @@ static int folder_open(struct sz_backend *backend, enum sz_part part, const char
 		return failure(folder, errno);
 	if (!S_ISREG(status.st_mode))
 		return -ENOENT;
+	if (part == SZ_LIVE)
+		cache_drop(fd);
 	return file_make(folder, &fd, file_out);
 }
 

@@ -9,8 +9,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -578,6 +581,42 @@ static void test_short_and_interrupted_transfers_are_completed(void **state)
 	sz_file_close(file);
 }
 
+/* What was in a cache alone, as after a write to the disk that failed, is not taken for being there. */
+static void test_live_files_are_read_from_the_disk(void **state)
+{
+	enum {
+		PAGES = 16,
+		PAGE = 4096
+	};
+	const struct fixture *fixture = *state;
+	static char content[PAGES * PAGE];
+	unsigned char resident[PAGES];
+	unsigned int in_memory = 0;
+	struct statfs disk;
+	struct sz_file *file;
+	void *map;
+	int fd;
+
+	OK(statfs(fixture->path, &disk));
+	if (disk.f_type == TMPFS_MAGIC)
+		skip();
+	OK(sz_backend_create(fixture->backend, SZ_LIVE, "a", &file));
+	OK(sz_file_write(file, content, sizeof(content), 0));
+	sz_file_close(file);
+	OK(sz_backend_open(fixture->backend, SZ_LIVE, "a", &file));
+	fd = open(in(fixture, "live/a"), O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	map = mmap(NULL, sizeof(content), PROT_READ, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	OK(mincore(map, sizeof(content), resident));
+	for (unsigned int i = 0; i < PAGES; i++)
+		in_memory += resident[i] & 1;
+	assert_int_equal(in_memory, 0);
+	OK(munmap(map, sizeof(content)));
+	OK(close(fd));
+	sz_file_close(file);
+}
+
 /* A file's life: made, filled, synced, moved, listed, read, removed. The first error ends it. */
 static int live_a_life(struct sz_backend *backend)
 {
@@ -704,6 +743,7 @@ int main(void)
 		CASE(test_rename_without_noreplace),
 		CASE(test_a_file_removed_during_a_listing_is_skipped),
 		CASE(test_short_and_interrupted_transfers_are_completed),
+		CASE(test_live_files_are_read_from_the_disk),
 		CASE(test_each_failing_call_is_reported),
 		CASE(test_a_failed_creation_leaves_no_file),
 		CASE(test_a_failed_opening_leaves_nothing),

@@ -23,9 +23,12 @@ all_is_there() {
 	return $status
 }
 
-# Works in it, and kills it after the time.
+steps_synced() { cat journal.* 2>/dev/null | grep -c synced; }
+
+# Works in it, and kills it after the time, which counts from when the work has begun.
 killed_after() { # SECONDS
-	local worker pids=()
+	local worker pids=() before wait
+	before=$(steps_synced)
 	mount_here --seal-interval 1s || return 1
 	all_is_there || return 1
 	for ((worker = 0; worker < workers; worker++)); do
@@ -33,6 +36,7 @@ killed_after() { # SECONDS
 		"$script" work "$PWD/m/$worker" "journal.$worker" "$seed.$worker" >"worker.$worker" 2>&1 &
 		pids+=($!)
 	done
+	for ((wait = 0; wait < 200 && $(steps_synced) == before; wait++)); do sleep 0.1; done
 	sleep "$1"
 	kill -KILL "$server"
 	wait "$server" "${pids[@]}"

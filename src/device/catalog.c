@@ -305,14 +305,23 @@ int sz_catalog_live(struct sz_store *store, struct sz_bytes *ids)
 	MUTEX_SCOPE(&store->catalog.lock);
 	const struct catalog *catalog = &store->catalog;
 
-	for (size_t i = 0; i < catalog->bucket_count; i++)
+	for (size_t i = 0; i < catalog->bucket_count; i++) {
 		for (const struct catalog_entry *entry = catalog->buckets[i]; entry != NULL;
-		     entry = entry->next)
+		     entry = entry->next) {
+			enum sz_kind kind;
+			uint32_t device;
+			uint64_t generation;
+
+			if (sz_id_parse(&entry->id, &kind, &device, &generation) != 0 ||
+			    kind == SZ_KIND_SPARE)
+				continue;
 			for (const struct location *at = entry->locations; at != NULL;
 			     at = at->next)
 				if (at->part == SZ_LIVE &&
 				    sz_bytes_append(ids, &entry->id, sizeof(entry->id)) != 0)
 					return -ENOMEM;
+		}
+	}
 	return 0;
 }
 

@@ -65,6 +65,7 @@ static int store_init(struct sz_store *store, const struct sz_store_create *opti
 	store->band_sectors =
 		options->band_sectors != 0 ? options->band_sectors : band_sectors_default(options);
 	store->epoch = 1;
+	store->lacks_spare = true;
 	atomic_store(&store->sequence, 1);
 	sz_time_start(store);
 	for (uint32_t i = 0; i < store->device_count && result == 0; i++) {
@@ -306,6 +307,7 @@ static int device_replace(struct sz_store *store, struct sz_device *device, uint
 	sz_random(device->id, sizeof(device->id));
 	device->folder = folder;
 	store->folders[folder].device = device->index;
+	store->lacks_spare = true;
 	result = atomic_load(&store->has_begun) ? sz_log_begin(device, device->live) : 0;
 	if (result != 0) { /* missing, as it was */
 		device->folder = NO_DEVICE;

@@ -30,6 +30,8 @@ static const char *kind_name(enum sz_kind kind)
 		return "places";
 	case SZ_KIND_KEEP:
 		return "keep note";
+	case SZ_KIND_SPARE:
+		return "spare file";
 	}
 	return "object";
 }

@@ -191,6 +191,8 @@ void sz_store_info(struct sz_store *, struct sz_store_info *info_out);
  */
 uint64_t sz_store_room(struct sz_store *);
 bool sz_store_is_short(struct sz_store *); /* there is little of it */
+/* After a trim, where there is little room: what was trimmed is given back to the disk, but for what history refers to. */
+int sz_store_give_back(struct sz_store *, struct sz_error *error) MUST_CHECK;
 /* For new data: lets history go until there is so much room. -ENOSPC: nothing more may go. */
 int sz_store_make_room(struct sz_store *, uint64_t wanted_bytes) MUST_CHECK;
 
@@ -338,8 +340,8 @@ int sz_device_write(struct sz_device *, uint64_t sector, uint32_t count,
 		    const void *buffer) MUST_CHECK;
 int sz_device_trim(struct sz_device *, uint64_t sector, uint64_t count) MUST_CHECK;
 /*
- * After -ENOSPC of a write or TRIM that began at since_ns (sz_clock_ns): lets history go. 0: it is worth trying again.
- * -ENOSPC: there is none that may.
+ * After -ENOSPC of a write or TRIM that began at since_ns (sz_clock_ns): lets history go, then the store's spare, then seals
+ * what is logged. 0: it is worth trying again.
  */
 int sz_device_make_room(struct sz_device *, uint64_t since_ns) MUST_CHECK;
 /* When it returns 0, all that completed before the call is durable. A failure is sticky. */

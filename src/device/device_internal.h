@@ -171,7 +171,7 @@ bool sz_catalog_has(struct sz_store *store, const struct sz_id *id, uint64_t siz
 /* Lengths of an object's sealed files together; of all files. */
 uint64_t sz_catalog_bytes(struct sz_store *store, const struct sz_id *id);
 uint64_t sz_catalog_total(struct sz_store *store);
-/* Appends the ids of which there are live files. */
+/* Appends the ids of which there are live files, but for those of the spare. */
 int sz_catalog_live(struct sz_store *store, struct sz_bytes *ids) MUST_CHECK;
 /* All ids of a kind, also those that are live; freed by the caller. */
 int sz_catalog_ids(struct sz_store *store, enum sz_kind kind, struct sz_id **ids_out,
@@ -475,7 +475,8 @@ struct sz_store {
 	/* guarded by seal_lock; root also by begin_lock */
 	uint64_t epoch;           /* the live one's number; changes under begin_lock, too */
 	uint64_t pause_ns;        /* for how long the last seal held writers up */
-	uint64_t room_made_ns;    /* when history was removed last, for lack of space */
+	uint64_t room_made_ns;    /* when something was removed last, for lack of space */
+	bool lacks_spare;         /* for which there was no room; or it was given up */
 	uint64_t compacted_bytes; /* that compaction has written since the opening */
 	bool is_sealing;
 	uint64_t sealing_number;
@@ -644,7 +645,10 @@ int sz_log_append(struct epoch *epoch, const struct sz_log_entry *entry) MUST_CH
 struct source *sz_epoch_finished(struct sz_device *device, struct epoch *epoch, bool is_dirty,
 				 uint32_t *number);
 void sz_epoch_let_go(struct sz_device *device, struct epoch *epoch, const struct source *source);
-/* Without log_lock, under flush_lock: commit record, sync. Errors are sticky, made so here. */
+/*
+ * Without log_lock, under flush_lock: commit record, sync. -ENOSPC: there is none for the record, and nothing has
+ * happened. Other errors are sticky, made so here.
+ */
 int sz_epoch_commit(struct sz_device *device, struct epoch *epoch) MUST_CHECK;
 
 /* band.c */
@@ -888,12 +892,28 @@ enum seal_mode {
 	SEAL_COMPACT, /* always, and all dead space goes */
 };
 int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *error) MUST_CHECK;
+/* Under seal_lock. */
+int sz_seal_run_locked(struct sz_store *store, enum seal_mode mode,
+		       struct sz_error *error) MUST_CHECK;
+
+/* spare.c: under seal_lock, once the store is open */
+enum spare_part {
+	SPARE_WRITES,
+	SPARE_SEALS,
+	SPARE_PARTS,
+};
+/* Gives up the parts up to last. -ENOSPC: there are none. */
+int sz_spare_give(struct sz_store *store, enum spare_part last) MUST_CHECK;
+void sz_spare_make(struct sz_store *store); /* what is missing, where there is room */
 
 /* space.c */
 /* What the disk of a device's folder has free beyond its reserve; where that cannot be told, enough. */
 uint64_t sz_device_room(const struct sz_device *device);
-/* Under seal_lock: for lack of space history goes. -ENOSPC: there is none that may. */
+/* Under seal_lock: for lack of space history goes. -ENOSPC: there is none that may. _seal: then the spare does. */
 int sz_room_make(struct sz_store *store, uint64_t wanted_bytes) MUST_CHECK;
+int sz_room_make_for_seal(struct sz_store *store) MUST_CHECK;
+/* Seals, and on a disk with little room once more, if anything was sealed. */
+int sz_seal_freeing(struct sz_store *store, enum seal_mode mode, struct sz_error *error) MUST_CHECK;
 
 /* compact.c: part of a seal */
 enum compact_mode {

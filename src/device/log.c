@@ -12,7 +12,6 @@
 #include "device/device_internal.h"
 
 #include <errno.h>
-#include <time.h>
 
 static int pending_write(struct log_writer *log)
 {
@@ -228,21 +227,17 @@ static int commit_sync(struct sz_device *device, struct epoch *epoch, struct sz_
 int sz_epoch_commit(struct sz_device *device, struct epoch *epoch)
 {
 	CLEANUP_BYTES struct sz_bytes dirty = { 0 };
-	const struct timespec pause = { .tv_nsec = (long)NO_SPACE_WAIT_MS * 1000000 };
 	struct sz_log_entry commit = { 0 };
 	bool has_new_names = false;
 	int result = sz_device_check(device);
 
 	if (result != 0)
 		return result;
-	for (unsigned int i = 0; i < NO_SPACE_TRIES; i++) {
-		result = commit_append(device, epoch, &commit);
-		if (!is_full(result))
-			break;
-		(void)nanosleep(&pause, NULL);
-	}
+	result = commit_append(device, epoch, &commit);
 	if (result == -EALREADY)
 		return 0;
+	if (is_full(result)) /* the record keeps its bytes and its place */
+		return -ENOSPC;
 	if (result == 0)
 		result = dirty_take(device, epoch, &dirty, &has_new_names);
 	if (result == 0) {

@@ -218,6 +218,7 @@ static int live_recover(struct sz_store *store, struct sz_error *error)
 	if (result == 0) {
 		sz_collect_live(store);
 		sz_key_objects_collect(store);
+		sz_spare_make(store);
 	}
 	return result;
 }

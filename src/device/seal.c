@@ -364,19 +364,26 @@ static int seal(struct sz_store *store, enum seal_mode mode, struct sz_error *er
 	return seal_finish(store, mode == SEAL_COMPACT ? COMPACT_ALL : COMPACT_DUE, error);
 }
 
+int sz_seal_run_locked(struct sz_store *store, enum seal_mode mode, struct sz_error *error)
+{
+	int result = seal(store, mode, error);
+
+	/* As long as there is something that may go. */
+	while (is_full(result) && mode != SEAL_COMPACT && sz_room_make_for_seal(store) == 0) {
+		if (error != NULL)
+			*error = (struct sz_error){ 0 };
+		result = seal(store, mode, error);
+	}
+	if (result == 0 && store->lacks_spare)
+		sz_spare_make(store);
+	return result;
+}
+
 int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *error)
 {
 	MUTEX_SCOPE(&store->seal_lock);
 
-	for (;;) {
-		int result = seal(store, mode, error);
-
-		/* As long as there is history that may go. */
-		if (!is_full(result) || mode == SEAL_COMPACT || sz_room_make(store, 0) != 0)
-			return result;
-		if (error != NULL)
-			*error = (struct sz_error){ 0 };
-	}
+	return sz_seal_run_locked(store, mode, error);
 }
 
 int sz_store_seal(struct sz_store *store, struct sz_error *error)

@@ -6,7 +6,8 @@
  *   what the next seal writes, as the logs stand        seals
  *   the reserve: 2 %, 64 to 256 MiB                     deletes, seals, collecting, what ZFS has accepted already
  *
- * Who meets a full disk has history removed, the oldest first, and tries again.
+ * Who meets a full disk has history removed, the oldest first, and tries again. Where there is none that may go, it gets the
+ * spare (spare.c). A write then has what is logged sealed, if that gives space back.
  */
 #include "device/device_internal.h"
 
@@ -143,16 +144,57 @@ bool sz_store_is_short(struct sz_store *store)
 	return sz_store_room(store) < SHORT_BYTES;
 }
 
-int sz_room_make(struct sz_store *store, uint64_t wanted_bytes)
+/* Others meet the full disk at the same time: they need not see to it as well. */
+static int room_was_made(struct sz_store *store, int result)
 {
-	int result;
-
-	if (!writes_folders(store))
-		return -ENOSPC;
-	result = sz_collect_space(store, wanted_bytes > ROOM_STEP ? wanted_bytes : ROOM_STEP);
 	if (result == 0)
 		store->room_made_ns = sz_clock_ns();
 	return result;
+}
+
+int sz_room_make(struct sz_store *store, uint64_t wanted_bytes)
+{
+	if (!writes_folders(store))
+		return -ENOSPC;
+	return room_was_made(store, sz_collect_space(store, wanted_bytes > ROOM_STEP ? wanted_bytes
+										     : ROOM_STEP));
+}
+
+int sz_room_make_for_seal(struct sz_store *store)
+{
+	if (sz_room_make(store, 0) == 0)
+		return 0;
+	return room_was_made(store, sz_spare_give(store, SPARE_SEALS));
+}
+
+/*
+ * Is there so much in the live logs that sealing them gives space back? ZFS writes the same sectors again with every
+ * transaction group; a seal keeps one of each.
+ */
+static bool logs_are_long(struct sz_store *store)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		MUTEX_SCOPE(&store->devices[i].log_lock);
+
+		pages += store->devices[i].live->log.next_page;
+	}
+	return pages > (uint64_t)SEAL_PAGES * store->device_count;
+}
+
+/* For a write: what is there for it before it has to fail. */
+static int room_make_for_write(struct sz_store *store)
+{
+	if (sz_room_make(store, 0) == 0)
+		return 0;
+	if (!writes_folders(store))
+		return -ENOSPC;
+	if (room_was_made(store, sz_spare_give(store, SPARE_WRITES)) == 0)
+		return 0;
+	if (!logs_are_long(store))
+		return -ENOSPC;
+	return room_was_made(store, sz_seal_run_locked(store, SEAL_CHANGES, NULL));
 }
 
 int sz_store_make_room(struct sz_store *store, uint64_t wanted_bytes)
@@ -176,6 +218,22 @@ int sz_device_make_room(struct sz_device *device, uint64_t since_ns)
 	struct sz_store *store = device->store;
 	MUTEX_SCOPE(&store->seal_lock);
 
-	/* Others met the full disk at the same time, and somebody has seen to it. */
-	return store->room_made_ns > since_ns ? 0 : sz_room_make(store, 0);
+	return store->room_made_ns > since_ns ? 0 : room_make_for_write(store);
+}
+
+int sz_seal_freeing(struct sz_store *store, enum seal_mode mode, struct sz_error *error)
+{
+	MUTEX_SCOPE(&store->seal_lock);
+	uint64_t before = store->root.generation;
+	int result = sz_seal_run_locked(store, mode, error);
+
+	/* What was freed is known to be dead now, and not before: so it goes with one more. */
+	if (result == 0 && store->root.generation != before && sz_store_is_short(store))
+		(void)!sz_seal_run_locked(store, SEAL_ALWAYS, NULL);
+	return result;
+}
+
+int sz_store_give_back(struct sz_store *store, struct sz_error *error)
+{
+	return sz_seal_freeing(store, SEAL_CHANGES, error);
 }

@@ -133,14 +133,10 @@ void sz_store_free(struct sz_store *store)
 
 int sz_store_close(struct sz_store *store, struct sz_error *error)
 {
-	int result = writes_folders(store) ? sz_seal_run(store, SEAL_LAST, error) : 0;
+	int result = writes_folders(store) ? sz_seal_freeing(store, SEAL_LAST, error) : 0;
 
-	if (result == 0 && writes_folders(store)) {
-		/* What was freed is known to be dead now, and not before: so it goes with one more. */
-		if (sz_store_is_short(store))
-			(void)!sz_seal_run(store, SEAL_ALWAYS, NULL);
+	if (result == 0 && writes_folders(store))
 		sz_epoch_discard(store);
-	}
 	sz_store_free(store);
 	return result;
 }

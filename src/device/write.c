@@ -324,7 +324,7 @@ int sz_device_trim(struct sz_device *device, uint64_t sector, uint64_t count)
 	return result;
 }
 
-int sz_device_flush(struct sz_device *device)
+static int flush(struct sz_device *device)
 {
 	struct epoch *sealing;
 	struct epoch *live;
@@ -343,4 +343,23 @@ int sz_device_flush(struct sz_device *device)
 	if (sealing != NULL)
 		result = sz_epoch_commit(device, sealing);
 	return result != 0 ? result : sz_epoch_commit(device, live);
+}
+
+int sz_device_flush(struct sz_device *device)
+{
+	unsigned int waits = 0;
+
+	for (;;) {
+		uint64_t since_ns = sz_clock_ns();
+		int result = flush(device);
+
+		if (result != -ENOSPC)
+			return result;
+		if (sz_device_make_room(device, since_ns) == 0)
+			continue;
+		/* ZFS ignores it: what was not flushed must not be taken for flushed. */
+		if (waits++ == NO_SPACE_TRIES)
+			return sz_device_fail(device, result);
+		sz_sleep_ms(NO_SPACE_WAIT_MS);
+	}
 }

@@ -11,6 +11,10 @@ struct sz_pool {
 	spa_t *spa; /* a reference of ours: spa_open(…, pool) */
 	bool read_only;
 	struct sz_watch *watch;
+	/* space.c */
+	pthread_mutex_t reclaim_lock;
+	uint64_t
+		reclaimed_alloc; /* what the pool used when its free space was given back last; under reclaim_lock */
 };
 
 /*
@@ -51,7 +55,7 @@ int sz_properties_make(const struct sz_property *properties, size_t count, nvlis
 /* Of the new root dataset; takes from the list what is not a property alone. */
 int sz_properties_set(const char *dataset, nvlist_t *properties, struct sz_error *error);
 
-/* Before an export: a disk that is full gets back what the pool has free. */
+/* Before an export: a disk with little room gets back what the pool has free, as far as the last seal does that. */
 void sz_pool_give_back(struct sz_pool *);
 
 /* A root vdev with the leaf of a device as its only child, as attaching wants it; the caller's. */

@@ -167,6 +167,12 @@ static int export_retried(void)
 	}
 }
 
+static void pool_free(struct sz_pool *pool)
+{
+	(void)pthread_mutex_destroy(&pool->reclaim_lock);
+	free(pool);
+}
+
 static int pool_hold(struct sz_store *store, bool read_only, struct sz_pool **pool_out,
 		     struct sz_error *error)
 {
@@ -182,11 +188,13 @@ static int pool_hold(struct sz_store *store, bool read_only, struct sz_pool **po
 	}
 	pool->store = store;
 	pool->read_only = read_only;
+	pool->reclaimed_alloc = UINT64_MAX;
+	(void)pthread_mutex_init(&pool->reclaim_lock, NULL);
 	result = sz_watch_start(pool);
 	if (result != 0) {
 		spa_close(pool->spa, pool_tag);
 		(void)export_retried();
-		free(pool);
+		pool_free(pool);
 		return sz_fail(error, result, "cannot start a thread");
 	}
 	*pool_out = pool;
@@ -364,7 +372,7 @@ int sz_pool_export(struct sz_pool *pool, struct sz_error *error)
 				      zfs_text(-result));
 	}
 	sz_leaf_set_store(NULL);
-	free(pool);
+	pool_free(pool);
 	return result;
 }
 

@@ -33,6 +33,32 @@ uint64_t sz_pool_room(struct sz_pool *pool)
 	return usable > (double)unwritten ? (uint64_t)usable - unwritten : 0;
 }
 
+/* ZFS trims what is freed with delay, and keeps it for some transaction groups before. */
+static int trim_all(struct sz_pool *pool)
+{
+	for (unsigned int i = 0; i < TXG_DEFER_SIZE; i++)
+		txg_wait_synced(spa_get_dsl(pool->spa), 0);
+	return sz_pool_trim(pool, NULL, NULL, NULL);
+}
+
+/*
+ * What was removed since the last time is given back to the disk. False: there is nothing. It takes a trim and two
+ * seals, so it is done only when new data would be refused else.
+ */
+static bool reclaim(struct sz_pool *pool)
+{
+	metaslab_class_t *class = spa_normal_class(pool->spa);
+	bool is_done = false;
+
+	(void)pthread_mutex_lock(&pool->reclaim_lock);
+	if (metaslab_class_get_alloc(class) < pool->reclaimed_alloc) {
+		is_done = trim_all(pool) == 0 && sz_store_give_back(pool->store, NULL) == 0;
+		pool->reclaimed_alloc = metaslab_class_get_alloc(class);
+	}
+	(void)pthread_mutex_unlock(&pool->reclaim_lock);
+	return is_done;
+}
+
 int sz_pool_admit(struct sz_pool *pool, uint64_t bytes)
 {
 	uint64_t wanted = (uint64_t)((double)(2 * bytes) * raw_ratio(pool));
@@ -40,17 +66,18 @@ int sz_pool_admit(struct sz_pool *pool, uint64_t bytes)
 	while (sz_pool_room(pool) < bytes) {
 		/* What is not written yet is counted for more than it is likely to take. */
 		txg_wait_synced(spa_get_dsl(pool->spa), 0);
-		if (sz_pool_room(pool) < bytes && sz_store_make_room(pool->store, wanted) != 0)
+		if (sz_pool_room(pool) >= bytes || reclaim(pool))
+			continue;
+		if (sz_store_make_room(pool->store, wanted) != 0)
 			return -ENOSPC;
 	}
 	return 0;
 }
 
-/* ZFS trims what is freed with delay. Where a disk is full, it is needed at once. */
 void sz_pool_give_back(struct sz_pool *pool)
 {
 	if (sz_store_is_short(pool->store))
-		(void)!sz_pool_trim(pool, NULL, NULL, NULL);
+		(void)!trim_all(pool);
 }
 
 int sz_pool_space(struct sz_pool *pool, struct sz_pool_space *space_out)

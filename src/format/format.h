@@ -36,6 +36,7 @@ enum sz_kind {
 	SZ_KIND_KEY = 8,
 	SZ_KIND_PLACES = 9, /* where the other device folders are, in the store's folder */
 	SZ_KIND_KEEP = 10,  /* what is kept, in the store's folder */
+	SZ_KIND_SPARE = 11, /* live only: holds nothing, and is given up when a disk is full */
 };
 struct sz_id {
 	uint8_t bytes[SZ_ID_BYTES];

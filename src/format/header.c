@@ -142,6 +142,7 @@ static bool header_is_possible(const struct sz_keys *keys, const struct sz_heade
 	case SZ_KIND_KEY:
 	case SZ_KIND_PLACES:
 	case SZ_KIND_KEEP:
+	case SZ_KIND_SPARE:
 		return false; /* these have no header page */
 	}
 	return false;

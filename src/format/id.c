@@ -30,7 +30,7 @@ int sz_id_parse(const struct sz_id *id, enum sz_kind *kind_out, uint32_t *device
 	uint32_t kind = head >> 12;
 	uint32_t device = head & 0xfff;
 
-	if (kind < SZ_KIND_BAND || kind > SZ_KIND_KEEP)
+	if (kind < SZ_KIND_BAND || kind > SZ_KIND_SPARE)
 		return -EUCLEAN;
 	if (device >= SZ_FORMAT_DEVICES_MAX && device != SZ_STORE_WIDE)
 		return -EUCLEAN;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A store on a small disk: new data is refused in time, removing goes on, and what was removed makes room, also where
-# another program has taken most of the reserve. Nothing is lost. TAP.
+# another program has taken most of the reserve, or every byte. Nothing is lost. TAP.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
@@ -34,6 +34,16 @@ fill_to() { # MIB
 	sync -f disk
 	head -c "$(($(free_kib) * 1024 - $1 * 1048576))" /dev/zero >disk/filler
 	sync -f disk
+}
+# All of it.
+fill_all() {
+	local i
+	for i in 1 2 3; do
+		dd if=/dev/zero bs=64K status=none >>disk/filler 2>/dev/null
+		dd if=/dev/zero bs=4K status=none >"disk/filler.$i" 2>/dev/null
+		sync -f disk
+	done
+	[ "$(free_kib)" -eq 0 ] || { free_kib && false; }
 }
 available_is_small() { run df --json disk/store | grep -q '"available_bytes": [0-9]\{1,8\}\b'; }
 
@@ -72,5 +82,28 @@ rm disk/filler
 ok "compact" run compact disk/store
 ok "what was removed has made room" run put disk/store medium /fourth
 prints "nothing is lost" older run cat disk/store /older
+
+# Others have taken every byte.
+ok "put" run put disk/store medium /fifth
+ok "no byte is free" fill_all
+ok "a listing needs none" run ls disk/store
+prints "nor does reading" older run cat disk/store /older
+ok "nor a copy from the store" run get disk/store /fourth copied
+then_ok "which is right" cmp copied medium
+ok "status says it" bash -c "'$szpool' status disk/store | tee /dev/stderr | grep -q ONLINE"
+ok "remove with no byte free" run rm disk/store /fourth
+ok "seal" run seal disk/store
+ok "once more, without history" run keep --drop-history --yes disk/store
+ok "no byte is free again" fill_all
+ok "remove" run rm disk/store /new
+ok "seal" run seal disk/store
+ok "no byte is free again" fill_all
+ok "a process that keeps the store open" run serve disk/store
+ok "remove there" run rm disk/store /fifth
+ok "new data has room there at once" run put disk/store older /sixth
+ok "stop" run serve --stop disk/store
+prints "nothing is lost" older run cat disk/store /older
+prints "what was put is there" older run cat disk/store /sixth
+rm disk/filler*
 ok "and it is sound" bash -c "'$szpool' scrub disk/store | grep -q 'with 0 errors'"
 done_testing

@@ -3,7 +3,7 @@
  * after an opening that has no more space than before; with some space back the store goes on. History goes
  * to make room.
  */
-#include "harness.h"
+#include "objects.h"
 
 #include <inttypes.h>
 
@@ -143,7 +143,7 @@ static void test_nothing_flushed_is_lost(void **state)
 	}
 }
 
-/* A seal that finds no space fails; the store can be used, and sealed later. */
+/* A seal that finds no space, and needs more than the spare, fails; the store can be used, and sealed later. */
 static void test_a_seal_without_space(void **state)
 {
 	struct harness harness;
@@ -151,6 +151,8 @@ static void test_a_seal_without_space(void **state)
 
 	(void)state;
 	begin(&harness, 1);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		OK(harness_write(&harness, i, 256, 256));
 	leave_free(&harness, 8192);
 	rc = harness_seal(&harness);
 	assert_int_equal(rc, -ENOSPC);
@@ -308,6 +310,185 @@ static void test_new_data_lets_history_go(void **state)
 	harness_fini(&harness);
 }
 
+static size_t spare_files(struct harness *harness, uint32_t device)
+{
+	struct objects objects;
+	size_t count = 0;
+
+	objects_list(harness, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		count += objects.list[i].kind == SZ_KIND_SPARE && objects.list[i].disk == device;
+	objects_free(&objects);
+	return count;
+}
+
+/* What removing a file is to a device. */
+static int remove_some(struct harness *harness)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < shape.devices && rc == 0; i++) {
+		rc = write_making_room(harness, i, 30, 4);
+		if (rc == 0)
+			rc = write_making_room(harness, i, 700, 5);
+		if (rc == 0)
+			rc = harness_trim(harness, i, 256, 256);
+	}
+	return rc == 0 ? harness_flush_all(harness) : rc;
+}
+
+static void nothing_at_all(struct harness *harness)
+{
+	leave_free(harness, 0);
+	OK(sz_store_collect(harness->store, true, NULL));
+	leave_free(harness, 0);
+}
+
+/* Not a byte is free, and no history may go: what removes goes on, is sealed, and the next opening does the same. */
+static void test_nothing_is_free(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	begin(&harness, 1);
+	OK(harness_seal(&harness));
+	for (unsigned int round = 0; round < 2; round++) {
+		nothing_at_all(&harness);
+		if (round == 0)
+			OK(harness_close(&harness));
+		else
+			harness_abandon(&harness);
+		leave_free(&harness, 0);
+		harness_open_clean(&harness);
+		assert_int_equal(spare_files(&harness, 1), 2);
+		OK(remove_some(&harness));
+		OK(harness_seal(&harness));
+		harness_check(&harness);
+		give_all(&harness);
+		OK(harness_write(&harness, 0, 800, 7));
+		OK(harness_seal(&harness));
+		assert_int_equal(spare_files(&harness, 1), 2); /* it is made again */
+	}
+	harness_check_names(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* The same where the process is killed, or the machine fails, at each operation. */
+static void test_nothing_is_free_and_it_is_cut(void **state)
+{
+	struct harness base;
+	uint64_t operations;
+	uint64_t step;
+
+	(void)state;
+	begin(&base, 1);
+	OK(harness_seal(&base));
+	nothing_at_all(&base);
+	OK(harness_close(&base));
+	leave_free(&base, 0);
+	operations = 1;
+	step = test_scale() > 1 ? 1 : 5;
+	for (uint64_t at = 1; at <= operations; at += step) {
+		struct harness harness;
+		int rc;
+
+		harness_fork_now(&base, &harness);
+		leave_free(&harness, 0);
+		harness_open_clean(&harness);
+		harness.plan = (struct sz_fault_plan){
+			.mask = SZ_OP_CHANGES, .fail_at = at, .fail_from = true, .error = -EIO
+		};
+		rc = remove_some(&harness);
+		if (rc == 0)
+			rc = harness_seal(&harness);
+		if (rc == 0) /* it was not reached */
+			operations = 0;
+		else if (at + step > operations)
+			operations = at + step;
+		harness_abandon(&harness);
+		harness.plan = (struct sz_fault_plan){ 0 };
+		harness_cut(&harness, (enum sz_crash)(at % 4), at);
+		leave_free(&harness, 0);
+		rc = harness_try_open(&harness, false);
+		if (rc != 0) { /* others took what the seal had been given */
+			assert_int_equal(rc, -ENOSPC);
+			OK(harness_try_open(&harness, true));
+			assert_int_equal(harness_damage(&harness, true), 0);
+			harness_check_prefix(&harness);
+			OK(harness_close(&harness));
+			give_all(&harness);
+			harness_open_clean(&harness);
+		}
+		harness_check_recovered(&harness);
+		harness_check_names(&harness);
+		give_all(&harness);
+		OK(harness_close(&harness));
+		harness_open_clean(&harness);
+		assert_int_equal(spare_files(&harness, 0), 2);
+		harness_check(&harness);
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
+	harness_fini(&base);
+}
+
+/* A spare that a crash left in part, that is missing, or lies about twice, is made whole, and costs nothing else. */
+static void test_a_spare_that_is_hurt(void **state)
+{
+	static const struct sz_bytes nothing = { 0 };
+	struct harness harness;
+	struct objects objects;
+
+	(void)state;
+	begin(&harness, 1);
+	OK(harness_close(&harness));
+	objects_list(&harness, &objects);
+	for (size_t i = 0; i < objects.count; i++) {
+		const struct object *object = &objects.list[i];
+
+		if (object->kind != SZ_KIND_SPARE)
+			continue;
+		if (object->disk == 0)
+			object_put(&harness, 0, SZ_LIVE, object->name, &nothing);
+		else if (object->disk == 1)
+			object_remove(&harness, object);
+		else
+			object_put(&harness, 0, SZ_LIVE, object->name, &nothing);
+	}
+	objects_free(&objects);
+	harness_open_clean(&harness);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		assert_int_equal(spare_files(&harness, i), 2);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* What is logged twice is sealed once: where there is no room left, that makes some. */
+static void test_long_logs_are_sealed(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	begin(&harness, 1);
+	OK(harness_seal(&harness));
+	for (unsigned int i = 0; i < 30; i++)
+		for (uint32_t j = 0; j < shape.devices; j++)
+			OK(harness_write(&harness, j, 256, 12));
+	nothing_at_all(&harness);
+	for (unsigned int i = 0; i < 60; i++)
+		for (uint32_t j = 0; j < shape.devices; j++)
+			OK(write_making_room(&harness, j, 256, 12));
+	OK(harness_flush_all(&harness));
+	harness_check(&harness);
+	harness_abandon(&harness);
+	harness_open_clean(&harness);
+	harness_check_recovered(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 static uint64_t stored(struct harness *harness)
 {
 	struct sz_store_info info;
@@ -376,6 +557,10 @@ int main(void)
 		cmocka_unit_test(test_history_goes_first),
 		cmocka_unit_test(test_history_goes_for_a_seal),
 		cmocka_unit_test(test_new_data_lets_history_go),
+		cmocka_unit_test(test_nothing_is_free),
+		cmocka_unit_test(test_nothing_is_free_and_it_is_cut),
+		cmocka_unit_test(test_a_spare_that_is_hurt),
+		cmocka_unit_test(test_long_logs_are_sealed),
 		cmocka_unit_test(test_trimmed_space_comes_back),
 		cmocka_unit_test(test_little_room),
 	};

@@ -90,7 +90,7 @@ head -c 20000000 /dev/zero >disk/rest 2>/dev/null
 prints "a full disk: new data" ENOSPC error_of "$new_file_synced"
 error_of 'os.unlink("m/large"); os.sync()' >first
 ok "removing is done, or an error" grep -qxE 'none|ENOSPC' first
-error_of 'os.sync(); os.unlink("m/synced")' >second
+error_of 'os.sync(); os.unlink("m/open")' >second
 rm disk/filler disk/rest
 ok "there is room: work goes on" goes_on 40
 ok "umount" run umount m

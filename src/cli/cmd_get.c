@@ -30,12 +30,14 @@ struct get {
 	struct progress progress;
 	uint64_t left_out;
 	uint64_t damaged;
+	const char *path; /* of what is under way */
 	uint64_t attributes_lost;
-	char attribute_lost[NAME_BYTES + 64]; /* the first, with the reason */
-	char temporary[40];                   /* the name that content has before it is complete */
-	char *piece;                          /* PIECE_BYTES */
-	char *names;                          /* XATTR_BYTES */
-	char *value;                          /* XATTR_BYTES */
+	bool is_partial;          /* among them is one that could have been set */
+	char attribute_lost[400]; /* the first, with the reason */
+	char temporary[40];       /* the name that content has before it is complete */
+	char *piece;              /* PIECE_BYTES */
+	char *names;              /* XATTR_BYTES */
+	char *value;              /* XATTR_BYTES */
 };
 
 /* Ends the command if going on makes no sense; else 0. */
@@ -132,11 +134,15 @@ static int content_get(struct get *get, uint64_t inode, uint64_t size, int fd)
 	return result;
 }
 
+/* Capabilities, and what else only root may set, are no fault of the copy where it is another's. */
 static void attribute_is_lost(struct get *get, const char *name, int result)
 {
+	if (result != -EPERM || geteuid() == 0 ||
+	    (strncmp(name, "security.", 9) != 0 && strncmp(name, "trusted.", 8) != 0))
+		get->is_partial = true;
 	if (get->attributes_lost++ == 0)
-		(void)snprintf(get->attribute_lost, sizeof(get->attribute_lost), "%s: %s", name,
-			       strerror(-result));
+		(void)snprintf(get->attribute_lost, sizeof(get->attribute_lost), "%s of %s: %s",
+			       name, get->path, strerror(-result));
 }
 
 /* What a new name gets from a default ACL of its folder is not the pool's. */
@@ -293,6 +299,7 @@ static int step_get(struct get *get, struct walk *walk, const struct walk_step *
 {
 	int result = 0;
 
+	get->path = step->path;
 	switch (step->event) {
 	case WALK_ENTER:
 		result = folder_get(step->path, step->is_root && keep_root);
@@ -336,13 +343,37 @@ static int tree_get(struct get *get, uint64_t inode, uint32_t mode_type, const c
 	return result;
 }
 
+/* Only files have content. */
+static int content_check(struct sz_fs *fs, uint64_t inode, struct sz_error *error)
+{
+	char target[4096]; /* PATH_MAX */
+	struct stat stat;
+	int result = sz_fs_getattr(fs, inode, &stat);
+
+	if (result == 0 && S_ISLNK(stat.st_mode))
+		result = sz_fs_readlink(fs, inode, target, sizeof(target));
+	if (result != 0)
+		return sz_fail(error, result, "%s", strerror(-result));
+	if (S_ISREG(stat.st_mode))
+		return 0;
+	if (S_ISDIR(stat.st_mode))
+		return sz_fail(error, -EISDIR, "is a folder; 'szpool ls' lists it");
+	if (S_ISLNK(stat.st_mode))
+		return sz_fail(error, -EINVAL, "is a symbolic link; it leads to %s", target);
+	return sz_fail(error, -EINVAL, "is a %s, and has no content",
+		       S_ISFIFO(stat.st_mode) ? "FIFO" : "device");
+}
+
 int file_out(struct sz_fs *fs, uint64_t inode, struct sz_error *error)
 {
 	CLEANUP_FREE char *buffer = malloc(PIECE_BYTES);
 	uint64_t offset = 0;
 	size_t done = PIECE_BYTES;
-	int result = buffer == NULL ? -ENOMEM : 0;
+	int result = content_check(fs, inode, error);
 
+	if (result != 0)
+		return result;
+	result = buffer == NULL ? -ENOMEM : 0;
 	while (result == 0 && done == PIECE_BYTES) {
 		result = sz_fs_read(fs, inode, buffer, PIECE_BYTES, offset, &done);
 		if (result != 0)
@@ -419,9 +450,14 @@ static void total_count(struct get *get)
 /* What is to be said at the end of a command that went through. */
 static int conclude(struct get *get)
 {
-	if (get->attributes_lost > 0)
+	if (get->attributes_lost > 0 && (get->left_out > 0 || !get->is_partial))
 		warn("attributes that could not be set: %ju; the first: %s",
 		     (uintmax_t)get->attributes_lost, get->attribute_lost);
+	if (get->left_out == 0 && get->is_partial)
+		return sz_fail(get->error, -EPERM,
+			       "attributes that could not be set: %ju; the first: %s; all else is "
+			       "there",
+			       (uintmax_t)get->attributes_lost, get->attribute_lost);
 	if (get->left_out == 0)
 		return 0;
 	return sz_fail(get->error, get->damaged > 0 ? -EBADMSG : -EPERM,

@@ -37,11 +37,18 @@ static void overview_print(void)
 {
 	const struct command *command;
 	const struct exit_meaning *meaning;
+	int width = 0;
 
+	for (size_t i = 0; (command = command_at(i)) != NULL; i++) {
+		int length = (int)(strlen(command->name) + 1 + strlen(command->operands));
+
+		width = length > width ? length : width;
+	}
 	line_out("szpool: a ZFS pool in a folder\n\n"
 		 "Usage: szpool COMMAND [OPTION...] OPERAND...\n");
 	for (size_t i = 0; (command = command_at(i)) != NULL; i++)
-		(void)fprintf(console_out(), "  %-10s %-22s %s\n", command->name, command->operands,
+		(void)fprintf(console_out(), "  %s %-*s  %s\n", command->name,
+			      width - (int)strlen(command->name) - 1, command->operands,
 			      command->summary);
 	line_out(
 		"\nSTORE is the folder that create made, or a copy of it. PATH begins with '/', the "

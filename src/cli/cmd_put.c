@@ -22,6 +22,7 @@
 
 #define XATTR_NAMES_BYTES 65536U /* XATTR_LIST_MAX: all names of a file */
 #define XATTR_VALUE_BYTES 65536U /* XATTR_SIZE_MAX */
+#define FILE_TEXT_BYTES   40U
 #define STORE_FOLDERS     (SZ_DEVICES_MAX + 1U)
 
 struct put {
@@ -32,6 +33,7 @@ struct put {
 	struct link_tree links;
 	struct progress progress;
 	uint64_t left_out;
+	uint64_t changed;               /* while they were read */
 	char *piece;                    /* PIECE_BYTES */
 	char *names;                    /* XATTR_NAMES_BYTES */
 	char *value;                    /* XATTR_VALUE_BYTES */
@@ -39,17 +41,34 @@ struct put {
 	size_t own_count;
 };
 
+/* "; the file has 1.50G", or "": it has no size that is known. */
+static void file_size_text(const struct put *put, const char *path, char text[FILE_TEXT_BYTES])
+{
+	char size[SIZE_TEXT_BYTES];
+	struct stat stat;
+
+	text[0] = '\0';
+	if (strcmp(put->invocation->operands[1], "-") == 0 || lstat(path, &stat) != 0)
+		return;
+	size_text((uint64_t)stat.st_size, size);
+	(void)snprintf(text, FILE_TEXT_BYTES, "; the file has %s", size);
+}
+
 static int pool_fail(struct put *put, const char *path, int result)
 {
 	struct sz_pool_space space;
+	char disk[DISK_TEXT_BYTES];
+	char file[FILE_TEXT_BYTES];
 
-	if (result == -ENOSPC && sz_pool_space(put->pool, &space) == 0 && space.is_disks)
-		return sz_fail(
-			put->error, result,
-			"%s: cannot be stored: no space is left on the store's disk, but for "
-			"what removing and closing need",
-			path);
-	return sz_fail(put->error, result, "%s: cannot be stored: %s", path, strerror(-result));
+	if (result != -ENOSPC || sz_pool_space(put->pool, &space) != 0 || !space.is_disks)
+		return sz_fail(put->error, result, "%s: cannot be stored: %s", path,
+			       strerror(-result));
+	disk_space_text(put->invocation, disk);
+	file_size_text(put, path, file);
+	return sz_fail(put->error, result,
+		       "%s: cannot be stored: no space is left on the store's disk, but for what "
+		       "removing and closing need%s%s",
+		       path, disk, file);
 }
 
 /* Always 0: the command goes on. */
@@ -71,22 +90,27 @@ static int link_fail(struct put *put, const char *path, int result)
 	return pool_fail(put, path, result);
 }
 
+static int xattr_leave_out(struct put *put, const char *path, const char *name, int code)
+{
+	char why[NAME_BYTES + 64];
+
+	(void)snprintf(why, sizeof(why), "its extended attribute %s: %s", name, strerror(code));
+	return leave_out(put, path, why);
+}
+
 static int xattr_put(struct put *put, const char *path, uint64_t inode, const char *name)
 {
 	ssize_t size = lgetxattr(path, name, put->value, XATTR_VALUE_BYTES);
 
 	int result;
 
-	if (size < 0)
+	if (size < 0 && (errno == ENODATA || errno == EPERM || errno == EACCES))
 		return 0; /* gone, or not ours to read: security.*, trusted.* */
+	if (size < 0)
+		return xattr_leave_out(put, path, name, errno);
 	result = sz_fs_setxattr(put->fs, inode, name, put->value, (size_t)size, 0);
-	if (result == -E2BIG || result == -EINVAL || result == -EOPNOTSUPP) {
-		char why[NAME_BYTES + 64];
-
-		(void)snprintf(why, sizeof(why), "its extended attribute %s: %s", name,
-			       strerror(-result));
-		return leave_out(put, path, why);
-	}
+	if (result == -E2BIG || result == -EINVAL || result == -EOPNOTSUPP)
+		return xattr_leave_out(put, path, name, -result);
 	return result;
 }
 
@@ -102,6 +126,8 @@ static int xattrs_put(struct put *put, const char *path, uint64_t inode)
 	ssize_t length = llistxattr(path, put->names, XATTR_NAMES_BYTES);
 	int result = 0;
 
+	if (length < 0 && errno != EOPNOTSUPP)
+		return xattr_leave_out(put, path, "names", errno);
 	for (ssize_t at = 0; result == 0 && at < length; at += (ssize_t)strlen(put->names + at) + 1)
 		if (xattr_is_kept(put->names + at))
 			result = xattr_put(put, path, inode, put->names + at);
@@ -189,6 +215,24 @@ static struct sz_fs_new new_of(const struct stat *stat)
 				   .rdev = stat->st_rdev };
 }
 
+static bool time_differs(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec || a->tv_nsec != b->tv_nsec;
+}
+
+/* What was read may be of several states of the file, and of none. */
+static void change_check(struct put *put, const char *path, int fd, const struct stat *before)
+{
+	struct stat after;
+
+	if (fstat(fd, &after) == 0 && after.st_size == before->st_size &&
+	    !time_differs(&after.st_mtim, &before->st_mtim) &&
+	    !time_differs(&after.st_ctim, &before->st_ctim))
+		return;
+	file_tell(&put->progress, path, "changed while it was read; put it again");
+	put->changed++;
+}
+
 static int file_put(struct put *put, const char *path, uint64_t folder, const char *name)
 {
 	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
@@ -210,6 +254,8 @@ static int file_put(struct put *put, const char *path, uint64_t folder, const ch
 	result = content_put(put, fd, &stat, inode, &host_errno);
 	if (result == 0 && host_errno == 0)
 		result = finish(put, path, &stat, inode, folder, name);
+	if (result == 0 && host_errno == 0)
+		change_check(put, path, fd, &stat);
 	sz_fs_release(put->fs, inode, 1);
 	if (host_errno != 0)
 		return leave_out(put, path, strerror(host_errno));
@@ -453,6 +499,8 @@ static int destination_find(struct put *put, char *source, const char *path, uin
 		*folder_out = inode;
 		return source_name(put, source, name);
 	}
+	if (result == -ENOTDIR)
+		return path_find(put->fs, path, &inode, put->error);
 	if (put->invocation->count > 3)
 		return sz_fail(
 			put->error, -ENOTDIR,
@@ -551,7 +599,13 @@ int cmd_put(struct invocation *invocation)
 		result = source_put(&put, invocation->operands[i]);
 	progress_clear(&put.progress);
 	links_free(&put.links);
-	if (result == 0 && put.left_out > 0)
+	if (result == 0 && put.changed > 0)
+		result =
+			sz_fail(&invocation->error, -EIO,
+				"changed while they were read (see above): %ju; left out: %ju; the "
+				"rest is stored",
+				(uintmax_t)put.changed, (uintmax_t)put.left_out);
+	else if (result == 0 && put.left_out > 0)
 		result = sz_fail(&invocation->error, -EIO,
 				 "left out (see above): %ju; the rest is stored",
 				 (uintmax_t)put.left_out);

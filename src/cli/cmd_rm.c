@@ -90,6 +90,8 @@ static int remove_one(struct removal *removal, const char *path)
 	}
 	if (result == 0) {
 		result = sz_fs_getattr(removal->fs, inode, &stat);
+		if (result == 0 && !S_ISDIR(stat.st_mode) && path[strlen(path) - 1] == '/')
+			result = -ENOTDIR;
 		if (result == 0 && S_ISDIR(stat.st_mode))
 			result = entries_read(removal->fs, inode, &entries);
 		if (result != 0)

@@ -54,6 +54,20 @@ static int name_is_too_long(const char *path, struct sz_error *error)
 		       NAME_BYTES - 1);
 }
 
+/* With a slash at the end it has to be a folder. */
+static int end_check(struct sz_fs *fs, const char *path, uint64_t inode, struct sz_error *error)
+{
+	struct stat stat;
+	int result = 0;
+
+	if (path[strlen(path) - 1] != '/')
+		return 0;
+	result = sz_fs_getattr(fs, inode, &stat);
+	if (result == 0 && !S_ISDIR(stat.st_mode))
+		result = -ENOTDIR;
+	return result == 0 ? 0 : sz_fail(error, result, "%s: %s", path, strerror(-result));
+}
+
 int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out, struct sz_error *error)
 {
 	const char *rest = path;
@@ -81,8 +95,10 @@ int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out, struct sz
 	}
 	if (too_long)
 		return name_is_too_long(path, error);
-	*inode_out = inode;
-	return 0;
+	result = end_check(fs, path, inode, error);
+	if (result == 0)
+		*inode_out = inode;
+	return result;
 }
 
 int path_parent(struct sz_fs *fs, const char *path, uint64_t *parent_out, char name[NAME_BYTES],

@@ -8,7 +8,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define DISK_FULL_BYTES (16ULL << 20) /* less is no space: what a device writes at a time */
+#define DISK_FULL_BYTES   (16ULL << 20) /* less is no space: what a device writes at a time */
+#define DISK_NEEDED_BYTES (64ULL << 20) /* what device/space.c keeps free for removing, at least */
 
 /* What this process has open for others; set before and cleared after commands run for them. */
 static struct session *shared;
@@ -31,13 +32,81 @@ const char *text_after_store(const char *text, const char *store)
 	return text;
 }
 
+/* Behind what the error says: the next step. */
+static void error_add(struct sz_error *error, const char *text)
+{
+	size_t length = strlen(error->text);
+
+	(void)snprintf(error->text + length, sizeof(error->text) - length, "%s", text);
+}
+
+static void permission_tell(struct sz_error *error)
+{
+	error_add(error, ": run szpool as the user whose store it is, or as root");
+}
+
+/* Of the file systems that the command line names, the one that has the least free. NULL: not known. */
+static const char *fullest_disk(const struct invocation *invocation, uint64_t *free_bytes_out)
+{
+	const struct options *options = &invocation->options;
+	const char *fullest = NULL;
+
+	for (size_t i = 0; i <= options->device_dir_count; i++) {
+		const char *path = i == 0 ? invocation->operands[0] : options->device_dirs[i - 1];
+		struct statvfs space;
+		uint64_t free_bytes;
+
+		if (statvfs(path, &space) != 0)
+			continue;
+		free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
+		if (fullest != NULL && free_bytes >= *free_bytes_out)
+			continue;
+		fullest = path;
+		*free_bytes_out = free_bytes;
+	}
+	return fullest;
+}
+
+bool disk_is_full(const struct invocation *invocation)
+{
+	uint64_t free_bytes = 0;
+
+	return fullest_disk(invocation, &free_bytes) != NULL && free_bytes < DISK_FULL_BYTES;
+}
+
+void disk_space_text(const struct invocation *invocation, char text[DISK_TEXT_BYTES])
+{
+	char free_text[SIZE_TEXT_BYTES];
+	char needed_text[SIZE_TEXT_BYTES];
+	uint64_t free_bytes = 0;
+	const char *path = fullest_disk(invocation, &free_bytes);
+
+	text[0] = '\0';
+	if (path == NULL)
+		return;
+	size_text(free_bytes, free_text);
+	size_text(DISK_NEEDED_BYTES, needed_text);
+	(void)snprintf(text, DISK_TEXT_BYTES, "; the file system of %.200s has %s free%s%s%s", path,
+		       free_text,
+		       free_bytes < DISK_NEEDED_BYTES ? ", and opening and removing need " : "",
+		       free_bytes < DISK_NEEDED_BYTES ? needed_text : "",
+		       free_bytes < DISK_NEEDED_BYTES ? ", new data more" : "");
+}
+
 int store_fail(struct invocation *invocation, int result)
 {
 	const char *path = invocation->operands[0];
 	char *text = invocation->error.text;
 	const char *rest = text_after_store(text, path);
+	char space[DISK_TEXT_BYTES];
 
 	memmove(text, rest, strlen(rest) + 1);
+	if (result == -EACCES && !invocation->store_is_open)
+		permission_tell(&invocation->error);
+	if (result == -ENOSPC) {
+		disk_space_text(invocation, space);
+		error_add(&invocation->error, space);
+	}
 	return sz_fail(&invocation->error, result, "%s", path);
 }
 
@@ -50,8 +119,13 @@ static int folder_check(const char *path, struct sz_error *error)
 		return sz_fail(error, -ENOENT,
 			       "%s: there is no such folder; 'szpool create %s' makes a pool in it",
 			       path, path);
-	if (stat(path, &stat_of) != 0)
-		return sz_fail(error, -errno, "%s: %s", path, strerror(errno));
+	if (stat(path, &stat_of) != 0) {
+		int result = sz_fail(error, -errno, "%s: %s", path, strerror(errno));
+
+		if (result == -EACCES)
+			permission_tell(error);
+		return result;
+	}
 	if (!S_ISDIR(stat_of.st_mode))
 		return sz_fail(error, -ENODATA, "%s: is not a folder, so it is no store", path);
 	return 0;
@@ -153,22 +227,6 @@ int session_check(struct invocation *invocation, bool is_copy, struct sz_check *
 	return result != 0 ? store_fail(invocation, result) : 0;
 }
 
-/* A device that failed on a full disk fails from then on with other errors: look at the disk itself. */
-bool disk_is_full(const struct invocation *invocation)
-{
-	const struct options *options = &invocation->options;
-
-	for (size_t i = 0; i <= options->device_dir_count; i++) {
-		const char *path = i == 0 ? invocation->operands[0] : options->device_dirs[i - 1];
-		struct statvfs space;
-
-		if (statvfs(path, &space) == 0 &&
-		    (uint64_t)space.f_bavail * space.f_frsize < DISK_FULL_BYTES)
-			return true;
-	}
-	return false;
-}
-
 /*
  * From then on all work in the pool blocks, its closing too. What was synced is on disk, and an opening
  * needs no repair, so the process just ends; or, if it serves a mount, begins anew.
@@ -177,11 +235,14 @@ static void pool_is_suspended(void *context, const struct sz_error *error)
 {
 	const struct invocation *invocation = context;
 	bool is_full = error->code == -ENOSPC || disk_is_full(invocation);
+	char space[DISK_TEXT_BYTES] = "";
 
 	serve_refuse(is_full ? -ENOSPC : -EIO);
-	(void)fprintf(console_err(), "\nszpool: %s: %s%s\n", invocation->operands[0],
+	if (is_full)
+		disk_space_text(invocation, space);
+	(void)fprintf(console_err(), "\nszpool: %s: %s%s%s\n", invocation->operands[0],
 		      is_full && error->code != -ENOSPC ? "no space is left on the disk: " : "",
-		      error->text);
+		      error->text, space);
 	reopen_exec(is_full ? -ENOSPC : -EIO);
 	_exit(is_full ? EXIT_NO_SPACE : EXIT_ERROR);
 }

@@ -160,6 +160,17 @@ static void scan_print(const struct sz_scan_status *scan)
 	}
 }
 
+static void damage_print(const struct sz_damage *damage)
+{
+	(void)fputc('\t', console_out());
+	if (damage->device != SZ_DAMAGE_NO_DEVICE)
+		(void)fprintf(console_out(), "device %u: ", damage->device);
+	(void)fprintf(console_out(), "%s: %s", damage->object, damage->text);
+	if (damage->sectors > 0)
+		(void)fprintf(console_out(), " (sectors: %" PRIu64 ")", damage->sectors);
+	(void)fputc('\n', console_out());
+}
+
 static void text_print(struct invocation *invocation, const struct report *report)
 {
 	const struct sz_pool_status *pool = &report->pool;
@@ -197,9 +208,7 @@ static void text_print(struct invocation *invocation, const struct report *repor
 	if (report->damage_count > 0)
 		line_out("\ndamage in the store:\n");
 	for (size_t i = 0; i < report->damage_count; i++)
-		(void)fprintf(console_out(), "\tdevice %u: %s: %s (sectors: %" PRIu64 ")\n",
-			      report->damages[i].device, report->damages[i].object,
-			      report->damages[i].text, report->damages[i].sectors);
+		damage_print(&report->damages[i]);
 	if (pool->data_errors == 0)
 		line_out("\nerrors: No known data errors");
 	else
@@ -239,6 +248,15 @@ static json_t *vdev_json(const struct sz_vdev_status *vdev)
 	return value;
 }
 
+static json_t *damage_json(const struct sz_damage *damage)
+{
+	return json_pack("{s:o, s:s, s:s, s:I}", "device",
+			 damage->device == SZ_DAMAGE_NO_DEVICE ? json_null()
+							       : json_integer(damage->device),
+			 "object", damage->object, "text", damage->text, "sectors",
+			 (json_int_t)damage->sectors);
+}
+
 static json_t *report_json(const struct report *report)
 {
 	const struct sz_pool_status *pool = &report->pool;
@@ -249,12 +267,7 @@ static json_t *report_json(const struct report *report)
 	for (size_t i = 0; i < pool->vdev_count; i++)
 		(void)json_array_append_new(vdevs, vdev_json(&pool->vdevs[i]));
 	for (size_t i = 0; i < report->damage_count; i++)
-		(void)json_array_append_new(damages,
-					    json_pack("{s:i, s:s, s:s, s:I}", "device",
-						      (int)report->damages[i].device, "object",
-						      report->damages[i].object, "text",
-						      report->damages[i].text, "sectors",
-						      (json_int_t)report->damages[i].sectors));
+		(void)json_array_append_new(damages, damage_json(&report->damages[i]));
 	for (size_t i = 0; i < report->error_count; i++)
 		(void)json_array_append_new(errors, json_name(report->errors[i]));
 	return json_pack(

@@ -75,11 +75,26 @@ void sz_damage_note(struct sz_store *store, uint32_t device, const struct sz_id 
 	damage = damage_entry(store, object);
 	if (damage == NULL)
 		return;
-	damage->device = device == NO_DEVICE ? its_device : device;
+	damage->device = device != NO_DEVICE           ? device
+			 : its_device == SZ_STORE_WIDE ? SZ_DAMAGE_NO_DEVICE
+						       : its_device;
 	damage->sectors += sectors;
 	if (text != NULL || damage->text[0] == '\0')
 		(void)snprintf(damage->text, sizeof(damage->text), "%s",
 			       text != NULL ? text : "missing");
+}
+
+void sz_damage_drop(struct sz_store *store, const struct sz_id *id)
+{
+	MUTEX_SCOPE(&store->damage_lock);
+	char name[SZ_OBJECT_NAME_BYTES];
+	size_t kept = 0;
+
+	sz_name_encode(store->keys, id, name);
+	for (size_t i = 0; i < store->damage_count; i++)
+		if (strstr(store->damages[i].object, name) == NULL)
+			store->damages[kept++] = store->damages[i];
+	store->damage_count = kept;
 }
 
 int sz_store_damage_each(struct sz_store *store, sz_damage_fn *function, void *context)

@@ -284,8 +284,9 @@ struct sz_history_info {
 void sz_store_history_info(struct sz_store *, struct sz_history_info *info_out);
 
 /* Damage found so far in this opening, one entry for each object or region. */
+#define SZ_DAMAGE_NO_DEVICE UINT32_MAX
 struct sz_damage {
-	uint32_t device;
+	uint32_t device;  /* SZ_DAMAGE_NO_DEVICE: of what belongs to all, as roots */
 	char object[96];  /* "band 12", "delta of generation 3", "root", … and its file name */
 	char text[120];   /* "missing", "does not authenticate", "ends too early", … */
 	uint64_t sectors; /* that it hit, as far as known */

@@ -512,6 +512,8 @@ static inline bool writes_folders(const struct sz_store *store)
 /* text NULL: what was said of it before stays. */
 void sz_damage_note(struct sz_store *store, uint32_t device, const struct sz_id *id,
 		    uint64_t sectors, const char *text);
+/* Of an object that was removed on purpose. */
+void sz_damage_drop(struct sz_store *store, const struct sz_id *id);
 /* The code itself if reading may go on after it, and what the device answers from then on. */
 int sz_device_fail(struct sz_device *device, int error);
 int sz_device_check(const struct sz_device *device) MUST_CHECK;

@@ -324,6 +324,7 @@ static int any_remove(struct sz_store *store, void *context, const struct sz_id 
 {
 	(void)context;
 	sz_object_remove(store, id);
+	sz_damage_drop(store, id);
 	return 0;
 }
 
@@ -352,9 +353,10 @@ static int foreign_roots_remove(struct sz_store *store, struct sz_error *error)
 				       (unsigned long long)generation->root.generation);
 		sz_refs_release(store, generation);
 		sz_history_drop(history, &id);
+		sz_damage_drop(store, &id);
 	}
 	for (size_t i = 0; i < history->lost_count; i++)
-		sz_object_remove(store, &history->lost[i].id);
+		(void)!any_remove(store, NULL, &history->lost[i].id);
 	history->lost_count = 0;
 	return sz_roots_sync(store) == 0 ? 0 : sz_fail(error, -EIO, "a folder could not be synced");
 }

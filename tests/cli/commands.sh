@@ -5,12 +5,17 @@
 
 json() { jq -e "$1" out >/dev/null; }
 has() { grep -qE -- "$1" out; }
+# Each command's summary is in the same column, behind two spaces or more.
+aligned() {
+	[ "$(grep -E '^  [a-z]' out | awk '{ match($0, /.*  /); print RLENGTH }' | sort -u | wc -l)" = 1 ]
+}
 warns() { grep -qF -- "$1" err; }
 
 ok "version" run version
 then_ok "version is one line with a number" has '^szpool [0-9]+\.[0-9]+\.[0-9]+$'
 ok "--version" run --version
 ok "help" run help
+then_ok "its columns are aligned" aligned
 then_ok "help names the exit codes" has '^ +130  interrupted'
 ok "help of each command" bash -c "for c in \$('$szpool' help --json | jq -r '.commands[].name'); do
 	'$szpool' help \$c | grep -q \"^Usage: szpool \$c\" || exit 1; done"
@@ -43,7 +48,19 @@ printf 'one\n' >one
 printf 'two\n' >two
 ok "put, several into a folder" run put store one two /a
 prints "cat, several" $'one\ntwo' run cat store /a/one /a/two
-fails "cat of a folder" 1 "/a: Is a directory" run cat store /a
+fails "cat of a folder" 1 "/a: is a folder; 'szpool ls' lists it" run cat store /a
+mkdir kinds && ln -s one kinds/link && mkfifo kinds/fifo && printf x >kinds/file
+ok "put other kinds" run put store kinds /
+fails "cat of a link" 1 "/kinds/link: is a symbolic link; it leads to one" run cat store /kinds/link
+fails "get of it to standard output" 1 "it leads to one" run get store /kinds/link -
+fails "cat of a FIFO" 1 "/kinds/fifo: is a FIFO, and has no content" run cat store /kinds/fifo
+for command in ls cat rm "rm -f"; do
+	# shellcheck disable=SC2086
+	fails "$command of a file with a slash at its end" 1 "/kinds/file/: Not a directory" run $command store /kinds/file/
+done
+fails "put over it so" 1 "/kinds/file/: Not a directory" run put store kinds/file /kinds/file/
+prints "it is as it was" x run cat store /kinds/file
+ok "remove them" run rm -r store /kinds/
 fails "put, several to what is no folder" 1 "several sources need a folder" run put store one two /new
 ok "put to a new name" run put store one /new
 prints "it has that name" one run cat store /new
@@ -67,7 +84,7 @@ prints "its other name keeps the old one" one run cat store /hard
 
 prints "get of several into a folder" $'new\ntwo' bash -c "mkdir out.d && '$szpool' get store /one /a/two out.d && cat out.d/one; echo; cat out.d/two"
 fails "get of several to what is no folder" 1 "several paths need one" run get store /one /a/two none
-fails "get of a folder to standard output" 1 "Is a directory" run get store /a -
+fails "get of a folder to standard output" 1 "is a folder" run get store /a -
 fails "get over a folder" 1 "left out: Is a directory" bash -c "mkdir -p out.d/new && '$szpool' get store /new out.d"
 prints "get over a file" new bash -c "printf old >target && '$szpool' get store /one target && cat target"
 ok "get of the root folder keeps the target's mode" bash -c "mkdir -m 0711 all && '$szpool' get store / all &&

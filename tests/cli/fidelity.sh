@@ -147,6 +147,36 @@ socket.socket(socket.AF_UNIX).bind("socket")
 EOP
 ok "a socket is left out with a warning" bash -c "'$szpool' put store socket / 2>&1 | grep -q 'a socket is not stored'"
 ok "put a folder" run put store links /
+# What changes while it is read may be of no state that it ever had.
+head -c 300000000 /dev/zero >growing
+(while printf x >>growing; do sleep 0.02; done) &
+writer=$!
+fails "a file that changes while it is read" 1 "growing: changed while it was read" run put store growing /
+then_ok "is counted" grep -q 'changed while they were read (see above): 1' err
+kill $writer && wait $writer 2>/dev/null
+ok "what there was is stored" run ls store /growing
+ok "once it is still, it is stored without a word" run put store growing /
+then_ok "at all" test ! -s err
+ok "remove it" run rm store /growing
+rm growing
+
+if is_root && mkdir plain && mount -t ramfs ramfs plain 2>/dev/null; then
+	mounts+=("$work/plain")
+	printf x >attributed
+	if setfattr -n user.a -v 1 attributed 2>/dev/null; then
+		ok "put a file with an attribute" run put store attributed /
+		fails "get it to where there are none" 1 "user.a of plain/attributed: Operation not supported" \
+			run get store /attributed plain
+		ok "its content is there" cmp attributed plain/attributed
+		ok "get it with its attribute" run get store /attributed kept
+		ok "remove it" run rm store /attributed
+	else
+		skip "attributes that cannot be set" "needs extended attributes"
+	fi
+else
+	skip "attributes that cannot be set" "needs root, and ramfs"
+fi
+
 mkdir elsewhere target && ln -s ../elsewhere target/links
 fails "a link that somebody has laid in the target is not followed" 1 "target/links: left out: Not a directory" \
 	run get store /links target

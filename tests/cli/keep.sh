@@ -180,9 +180,12 @@ then_ok "and what to do" grep -q "'szpool discard --dry-run unread'" seen
 fails "history is not dropped" 6 "cannot be read" run keep --drop-history --yes unread
 ok "discard lists it" run discard --dry-run unread
 then_ok "as what it is" has '^[0-9]+, an unreadable root +\? '
-ok "and removes it" run discard --yes unread
+ok "status" run status --json unread
+then_ok "lists it as damage of no device" json '(.damage | length) > 0 and all(.damage[]; .device == null)'
+ok "discard removes it" run discard --yes unread
 ok "status" run status --json unread
 then_ok "has nothing in the way then" json '.history.problem == "" and .history.foreign_objects == 0'
+then_ok "and no damage" json '.damage == []'
 ok "and history can be dropped" run keep --drop-history --yes unread
 ok "stop" run serve --stop unread
 export SZPOOL_PASSPHRASE_FILE=$passphrase

@@ -86,13 +86,15 @@ done
 
 if is_root; then
 	chmod 0755 . && chmod 0644 passphrase
-	fails "no permission to a store" 1 "Permission denied" run_as_nobody ls store
+	fails "no permission to a store" 1 "Permission denied: run szpool as the user" run_as_nobody ls store
 	fails "no permission to make one" 1 "mine: Permission denied" run_as_nobody create mine
 
 	small_disk disk 300M
 	ok "create on a small disk" create disk/store
 	ok "put" run put disk/store older /
 	fails "a full disk" 7 "no space is left on the store's disk" timeout -k 5 120 "$szpool" put disk/store large /
+	then_ok "says how much there is, and how large the file" grep -qE \
+		"; the file system of disk/store has [0-9.]+M free; the file has 381M" err
 	mount -o remount,size=1G "$work/disk"
 	prints "with more room it opens, and nothing is lost" older run cat disk/store /older
 	ok "it takes more" run put disk/store smaller /

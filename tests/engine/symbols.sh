@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Names that the program exports and that libzpool, or a library that it needs, defines too. The
-# program's would silently take the place of the library's: allowed are the leaf driver, which is
-# meant to, and jemalloc's setting.
+# program's would silently take the place of the library's: allowed are the leaf driver and the
+# function for messages, which are meant to, and jemalloc's setting.
 #
 #   symbols.sh PROGRAM
 set -euo pipefail
 program=$1
-allowed='^(vdev_disk_ops|malloc_conf)$'
+allowed='^(vdev_disk_ops|vcmn_err|malloc_conf)$'
 
 # Defined, dynamic, without the version behind the name.
 names() { nm -D --defined-only "$@" | awk 'NF == 3 { sub(/@.*/, "", $3); print $3 }' | sort -u; }

@@ -208,6 +208,11 @@ int store_fail(struct invocation *, int result);
 /* Opens the store that operand 0 names, with its passphrase, and the parts above it. */
 int session_open(struct invocation *, bool read_only, enum session_parts,
 		 struct session *session_out) MUST_CHECK;
+/*
+ * For sz_engine_on_suspend, with the invocation. From then on all work in the pool blocks, its closing too. What was
+ * synced is on disk, and an opening needs no repair, so the process just ends; or, if it serves a mount, begins anew.
+ */
+void pool_is_suspended(void *invocation, const struct sz_error *error);
 /* The disk under the store, or under one of its devices, has no room for anything. */
 bool disk_is_full(const struct invocation *);
 #define DISK_TEXT_BYTES 320U

@@ -227,11 +227,7 @@ int session_check(struct invocation *invocation, bool is_copy, struct sz_check *
 	return result != 0 ? store_fail(invocation, result) : 0;
 }
 
-/*
- * From then on all work in the pool blocks, its closing too. What was synced is on disk, and an opening
- * needs no repair, so the process just ends; or, if it serves a mount, begins anew.
- */
-static void pool_is_suspended(void *context, const struct sz_error *error)
+void pool_is_suspended(void *context, const struct sz_error *error)
 {
 	const struct invocation *invocation = context;
 	bool is_full = error->code == -ENOSPC || disk_is_full(invocation);
@@ -276,11 +272,10 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 	read_only = read_only && (result != 0 || !sz_store_is_volatile(session->store));
 	if (result == 0 && parts != SESSION_STORE) {
 		result = sz_engine_start(invocation->options.memory_bytes, error);
+		sz_engine_on_suspend(pool_is_suspended, invocation);
 		if (result == 0)
 			result = sz_pool_import(session->store, read_only, &session->pool, error);
 	}
-	if (result == 0 && session->pool != NULL)
-		sz_pool_on_suspend(session->pool, pool_is_suspended, invocation);
 	if (result == 0 && parts == SESSION_FS) {
 		result = sz_fs_open(session->pool, invocation->options.dataset, read_only,
 				    &session->fs, error);

@@ -315,8 +315,9 @@ static void scores_count(struct sz_store *store, struct scores *scores)
 			uint32_t device;
 			uint64_t generation;
 
+			/* A spare holds nothing: where it alone is left, the device is gone. */
 			if (sz_id_parse(&entry->id, &kind, &device, &generation) != 0 ||
-			    device >= store->device_count)
+			    device >= store->device_count || kind == SZ_KIND_SPARE)
 				continue;
 			for (const struct location *at = entry->locations; at != NULL;
 			     at = at->next) {

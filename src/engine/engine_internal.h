@@ -35,10 +35,12 @@ struct sz_leaf_failure {
 	uint32_t device;
 };
 struct sz_leaf_failure sz_leaf_last_failure(void);
+/* For how long no leaf has had anything to do. */
+uint64_t sz_leaf_idle_ns(void);
 
-/* Watches the pool from _start to _stop and calls what sz_pool_on_suspend set. */
+/* Watches the pool from _start to _stop and calls what sz_pool_on_suspend set. Blind, and so from the start, it does not look at pool->spa. */
 int sz_watch_start(struct sz_pool *);
-void sz_watch_exporting(struct sz_pool *); /* pool->spa is not looked at any more */
+void sz_watch_blind(struct sz_pool *, bool is_blind);
 void sz_watch_stop(struct sz_pool *);
 /* -ENOSPC or -EIO, with a text that says which device failed and what to do. */
 int sz_pool_suspended(struct sz_store *, struct sz_error *error);

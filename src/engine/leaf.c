@@ -35,6 +35,7 @@ static struct sz_store *leaf_store;
 static unsigned int busy; /* workers that use a device */
 static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
 static struct sz_leaf_failure last_failure;
+static uint64_t last_end_ns; /* when a worker was done with a device */
 
 /* Since when each device is full; 0: it is not. */
 static _Atomic uint64_t full_since_ns[SZ_DEVICES_MAX];
@@ -50,6 +51,7 @@ void sz_leaf_set_store(struct sz_store *store)
 		(void)pthread_cond_wait(&idle, &queue_lock);
 	if (store != NULL) {
 		last_failure = (struct sz_leaf_failure){ 0 };
+		last_end_ns = sz_clock_ns();
 		for (uint32_t i = 0; i < SZ_DEVICES_MAX; i++)
 			atomic_store(&full_since_ns[i], 0);
 	}
@@ -64,6 +66,17 @@ struct sz_leaf_failure sz_leaf_last_failure(void)
 	failure = last_failure;
 	(void)pthread_mutex_unlock(&queue_lock);
 	return failure;
+}
+
+uint64_t sz_leaf_idle_ns(void)
+{
+	uint64_t idle_ns = 0;
+
+	(void)pthread_mutex_lock(&queue_lock);
+	if (busy == 0 && queue_length == 0)
+		idle_ns = sz_clock_ns() - last_end_ns;
+	(void)pthread_mutex_unlock(&queue_lock);
+	return idle_ns;
 }
 
 void sz_leaf_path(uint32_t index, char path[32])
@@ -103,6 +116,7 @@ static int zio_serve(zio_t *zio, struct sz_bounce *bounce)
 	(void)pthread_mutex_lock(&queue_lock);
 	if (result != 0 && (zio->io_type == ZIO_TYPE_WRITE || zio->io_type == ZIO_TYPE_FLUSH))
 		last_failure = (struct sz_leaf_failure){ .code = result, .device = index };
+	last_end_ns = sz_clock_ns();
 	if (--busy == 0)
 		(void)pthread_cond_broadcast(&idle);
 	return result;

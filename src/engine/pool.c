@@ -167,13 +167,17 @@ static int export_retried(void)
 	}
 }
 
+/* What is not open any more, or not yet. */
 static void pool_free(struct sz_pool *pool)
 {
+	sz_watch_stop(pool);
+	sz_leaf_set_store(NULL);
 	(void)pthread_mutex_destroy(&pool->reclaim_lock);
 	free(pool);
 }
 
-static int pool_hold(struct sz_store *store, bool read_only, struct sz_pool **pool_out,
+/* Gives ZFS the devices of the store. It is watched from here on: already an import may meet failing disks, and not return. */
+static int pool_make(struct sz_store *store, bool read_only, struct sz_pool **pool_out,
 		     struct sz_error *error)
 {
 	struct sz_pool *pool = calloc(1, sizeof(*pool));
@@ -181,23 +185,28 @@ static int pool_hold(struct sz_store *store, bool read_only, struct sz_pool **po
 
 	if (pool == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
-	result = spa_open(SZ_POOL_NAME, &pool->spa, pool_tag);
-	if (result != 0) {
-		free(pool);
-		return sz_fail(error, -result, "the pool does not open: %s", zfs_text(result));
-	}
 	pool->store = store;
 	pool->read_only = read_only;
 	pool->reclaimed_alloc = UINT64_MAX;
-	(void)pthread_mutex_init(&pool->reclaim_lock, NULL);
 	result = sz_watch_start(pool);
 	if (result != 0) {
-		spa_close(pool->spa, pool_tag);
-		(void)export_retried();
-		pool_free(pool);
+		free(pool);
 		return sz_fail(error, result, "cannot start a thread");
 	}
+	(void)pthread_mutex_init(&pool->reclaim_lock, NULL);
+	sz_leaf_set_store(store);
 	*pool_out = pool;
+	return 0;
+}
+
+/* Of the pool that ZFS has open now. */
+static int pool_hold(struct sz_pool *pool, struct sz_error *error)
+{
+	int result = spa_open(SZ_POOL_NAME, &pool->spa, pool_tag);
+
+	if (result != 0)
+		return sz_fail(error, -result, "the pool does not open: %s", zfs_text(result));
+	sz_watch_blind(pool, false);
 	return 0;
 }
 
@@ -217,6 +226,7 @@ int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_pr
 	uint32_t devices = sz_store_device_count(store);
 	nvlist_t *pool_properties;
 	nvlist_t *dataset_properties;
+	struct sz_pool *pool = NULL;
 	nvlist_t *tree;
 	char name[] = SZ_POOL_NAME;
 	int result;
@@ -231,13 +241,16 @@ int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_pr
 	if (result != 0)
 		return result;
 	features_enable(pool_properties);
-	sz_leaf_set_store(store);
 	tree = tree_make(raid, devices);
-	result = spa_create(name, tree, pool_properties, NULL, NULL);
+	result = pool_make(store, false, &pool, error);
+	if (result == 0) {
+		result = spa_create(name, tree, pool_properties, NULL, NULL);
+		if (result != 0)
+			result = sz_fail(error, -result, "cannot create the pool: %s",
+					 zfs_text(result));
+	}
 	nvlist_free(tree);
 	nvlist_free(pool_properties);
-	if (result != 0)
-		result = sz_fail(error, -result, "cannot create the pool: %s", zfs_text(result));
 	if (result == 0) {
 		result = sz_properties_set(name, dataset_properties, error);
 		if (result != 0)
@@ -245,9 +258,11 @@ int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_pr
 	}
 	nvlist_free(dataset_properties);
 	if (result == 0)
-		result = pool_hold(store, false, pool_out, error);
-	if (result != 0)
-		sz_leaf_set_store(NULL);
+		result = pool_hold(pool, error);
+	if (result == 0)
+		*pool_out = pool;
+	else if (pool != NULL)
+		pool_free(pool);
 	return result;
 }
 
@@ -269,11 +284,16 @@ static int labels_find(struct sz_store *store, struct sz_labels *labels, struct 
 	return sz_fail(error, -ENODATA, "there is no pool on the store's devices");
 }
 
-/* A failed import says what could be the cause: the devices that were not there. */
+/* A failed import says what could be the cause: a full disk, the devices that were not there. */
 static int import_fail(const struct sz_labels *labels, int zfs_error, struct sz_error *error)
 {
+	struct sz_leaf_failure failure = sz_leaf_last_failure();
 	char missing[320];
 
+	if (failure.code == -ENOSPC)
+		return sz_fail(error, -ENOSPC,
+			       "the pool cannot be opened: no space is left for device %u",
+			       failure.device);
 	sz_labels_text(labels, missing, sizeof(missing));
 	return sz_fail(error, zfs_error == ENOMEM ? -ENOMEM : -ENXIO,
 		       "the pool cannot be opened: %s%s%s", zfs_text(zfs_error),
@@ -300,15 +320,17 @@ static int leaves_check(struct sz_pool *pool, struct sz_error *error)
 static int labels_import(struct sz_store *store, const struct sz_labels *labels, bool read_only,
 			 struct sz_pool **pool_out, struct sz_error *error)
 {
-	nvlist_t *properties = fnvlist_alloc();
+	nvlist_t *properties;
 	char name[] = SZ_POOL_NAME;
-	struct sz_pool *pool = NULL;
-	int result;
+	struct sz_pool *pool;
+	int result = pool_make(store, read_only, &pool, error);
 
+	if (result != 0)
+		return result;
+	properties = fnvlist_alloc();
 	fnvlist_add_string(properties, zpool_prop_to_name(ZPOOL_PROP_CACHEFILE), "none");
 	if (read_only)
 		fnvlist_add_uint64(properties, zpool_prop_to_name(ZPOOL_PROP_READONLY), 1);
-	sz_leaf_set_store(store);
 	/* No resilver: what it wrote to a volatile store would fill the memory, and be forgotten. */
 	zfs_scan_suspend_progress = sz_store_is_volatile(store) ? 1 : 0;
 	result = spa_import(name, labels->config, properties, ZFS_IMPORT_ANY_HOST);
@@ -316,9 +338,9 @@ static int labels_import(struct sz_store *store, const struct sz_labels *labels,
 	if (result != 0)
 		result = import_fail(labels, result, error);
 	else
-		result = pool_hold(store, read_only, &pool, error);
-	if (result != 0 || pool == NULL) {
-		sz_leaf_set_store(NULL);
+		result = pool_hold(pool, error);
+	if (result != 0) {
+		pool_free(pool);
 		return result;
 	}
 	result = leaves_check(pool, error);
@@ -356,22 +378,19 @@ int sz_pool_export(struct sz_pool *pool, struct sz_error *error)
 
 	if (spa_suspended(pool->spa)) {
 		result = sz_pool_suspended(pool->store, error);
-		sz_watch_stop(pool);
 	} else {
 		/* What is large is written while the watch sees exactly how the pool is. */
 		if (!pool->read_only) {
 			txg_wait_synced(spa_get_dsl(pool->spa), 0);
 			sz_pool_give_back(pool);
 		}
-		sz_watch_exporting(pool);
+		sz_watch_blind(pool, true);
 		spa_close(pool->spa, pool_tag);
 		result = -export_retried();
-		sz_watch_stop(pool);
 		if (result != 0)
 			(void)sz_fail(error, result, "cannot close the pool: %s",
 				      zfs_text(-result));
 	}
-	sz_leaf_set_store(NULL);
 	pool_free(pool);
 	return result;
 }

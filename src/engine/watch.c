@@ -4,8 +4,8 @@
  * the one who opened the pool is told from a thread of its own, and in general ends the process:
  * nothing that was flushed is lost by that (docs/DESIGN.md).
  *
- * While the pool is exported its spa_t may go at any moment and is not looked at: an export that takes
- * EXPORT_LIMIT_NS although a leaf has failed counts as suspended.
+ * While the pool is created, imported or exported its spa_t comes and goes at any moment and is not looked at: then a
+ * pool counts as suspended when a leaf has failed and no leaf has had anything to do for BLIND_LIMIT_NS.
  */
 #include "engine/engine_internal.h"
 
@@ -13,8 +13,8 @@
 #include <pthread.h>
 #include <time.h>
 
-#define POLL_NS         (100ULL * 1000 * 1000)
-#define EXPORT_LIMIT_NS (5ULL * 1000 * 1000 * 1000)
+#define POLL_NS        (100ULL * 1000 * 1000)
+#define BLIND_LIMIT_NS (5ULL * 1000 * 1000 * 1000)
 
 struct sz_watch {
 	struct sz_pool *pool;
@@ -23,11 +23,15 @@ struct sz_watch {
 	pthread_cond_t changed;
 	/* Under lock: */
 	bool stopping;
-	bool told; /* of this suspension */
-	uint64_t exporting_since_ns;
+	bool told;     /* of this suspension */
+	bool is_blind; /* pool->spa is not to be looked at */
 	sz_pool_suspended_fn *function;
 	void *context;
 };
+
+/* For pools that are opened from now on; set before there are threads. */
+static sz_pool_suspended_fn *first_function;
+static void *first_context;
 
 int sz_pool_suspended(struct sz_store *store, struct sz_error *error)
 {
@@ -54,10 +58,9 @@ int sz_pool_suspended(struct sz_store *store, struct sz_error *error)
 /* Under lock. */
 static bool is_suspended(const struct sz_watch *watch)
 {
-	if (watch->exporting_since_ns == 0)
+	if (!watch->is_blind)
 		return spa_suspended(watch->pool->spa);
-	return sz_leaf_last_failure().code != 0 &&
-	       sz_clock_ns() - watch->exporting_since_ns > EXPORT_LIMIT_NS;
+	return sz_leaf_last_failure().code != 0 && sz_leaf_idle_ns() > BLIND_LIMIT_NS;
 }
 
 static void *watch_run(void *argument)
@@ -100,6 +103,9 @@ int sz_watch_start(struct sz_pool *pool)
 	if (watch == NULL)
 		return -ENOMEM;
 	watch->pool = pool;
+	watch->is_blind = true;
+	watch->function = first_function;
+	watch->context = first_context;
 	(void)pthread_mutex_init(&watch->lock, NULL);
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -114,10 +120,10 @@ int sz_watch_start(struct sz_pool *pool)
 	return 0;
 }
 
-void sz_watch_exporting(struct sz_pool *pool)
+void sz_watch_blind(struct sz_pool *pool, bool is_blind)
 {
 	(void)pthread_mutex_lock(&pool->watch->lock);
-	pool->watch->exporting_since_ns = sz_clock_ns();
+	pool->watch->is_blind = is_blind;
 	(void)pthread_mutex_unlock(&pool->watch->lock);
 }
 
@@ -133,6 +139,12 @@ void sz_watch_stop(struct sz_pool *pool)
 	(void)pthread_mutex_destroy(&watch->lock);
 	(void)pthread_cond_destroy(&watch->changed);
 	free(watch);
+}
+
+void sz_engine_on_suspend(sz_pool_suspended_fn *function, void *context)
+{
+	first_function = function;
+	first_context = context;
 }
 
 void sz_pool_on_suspend(struct sz_pool *pool, sz_pool_suspended_fn *function, void *context)

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/time.h>
 
 static const struct sz_vdev_status *device_status(const struct sz_pool_status *status,
@@ -291,6 +292,30 @@ static void full_at_the_export(void)
 	NEED(false); /* told_of_no_space has ended the process */
 }
 
+static void *space_goes(void *unused)
+{
+	uint64_t enough = scripted_writes(devices) + 40;
+
+	(void)unused;
+	while (scripted_writes(devices) < enough)
+		sched_yield();
+	scripted_fail_writes(devices, -ENOSPC);
+	return NULL;
+}
+
+/* The disk is full before the import is through: it does not return, or fails. */
+static void full_at_the_import(void)
+{
+	struct opened opened = { 0 };
+	struct sz_error error = { 0 };
+	pthread_t thread;
+
+	sz_engine_on_suspend(told_of_no_space, NULL);
+	NEED(pthread_create(&thread, NULL, space_goes, NULL) == 0);
+	(void)!pool_import(&opened, false, &error);
+	told_of_no_space(NULL, &error);
+}
+
 static void synced_files_are_there(void)
 {
 	struct opened opened = { 0 };
@@ -311,6 +336,9 @@ static void test_a_full_disk_suspends_and_loses_nothing(void **state)
 	scripted_fail_writes(devices, 0);
 	step(synced_files_are_there);
 	step(full_at_the_export);
+	scripted_fail_writes(devices, 0);
+	step(synced_files_are_there);
+	step(full_at_the_import);
 	scripted_fail_writes(devices, 0);
 	step(synced_files_are_there);
 }

@@ -216,7 +216,7 @@ void pool_is_suspended(void *invocation, const struct sz_error *error);
 /* The disk under the store, or under one of its devices, has no room for anything. */
 bool disk_is_full(const struct invocation *);
 #define DISK_TEXT_BYTES 320U
-/* "; the file system of … has 3.00M free, and …": behind a message that it is full. "": not known. */
+/* "; the file system of … has 3.00M free, …": behind a message that it is full. "": not known. */
 void disk_space_text(const struct invocation *, char text[DISK_TEXT_BYTES]);
 /* What opening the store that operand 0 names would do, and the generations in it; nothing is opened. */
 int session_check(struct invocation *, bool is_copy, struct sz_check *check_out) MUST_CHECK;

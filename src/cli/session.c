@@ -8,8 +8,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define DISK_FULL_BYTES   (16ULL << 20) /* less is no space: what a device writes at a time */
-#define DISK_NEEDED_BYTES (64ULL << 20) /* what device/space.c keeps free for removing, at least */
+#define DISK_FULL_BYTES (16ULL << 20) /* less is no space: what a device writes at a time */
 
 /* What this process has open for others; set before and cleared after commands run for them. */
 static struct session *shared;
@@ -77,7 +76,6 @@ bool disk_is_full(const struct invocation *invocation)
 void disk_space_text(const struct invocation *invocation, char text[DISK_TEXT_BYTES])
 {
 	char free_text[SIZE_TEXT_BYTES];
-	char needed_text[SIZE_TEXT_BYTES];
 	uint64_t free_bytes = 0;
 	const char *path = fullest_disk(invocation, &free_bytes);
 
@@ -85,12 +83,12 @@ void disk_space_text(const struct invocation *invocation, char text[DISK_TEXT_BY
 	if (path == NULL)
 		return;
 	size_text(free_bytes, free_text);
-	size_text(DISK_NEEDED_BYTES, needed_text);
-	(void)snprintf(text, DISK_TEXT_BYTES, "; the file system of %.200s has %s free%s%s%s", path,
-		       free_text,
-		       free_bytes < DISK_NEEDED_BYTES ? ", and opening and removing need " : "",
-		       free_bytes < DISK_NEEDED_BYTES ? needed_text : "",
-		       free_bytes < DISK_NEEDED_BYTES ? ", new data more" : "");
+	/* device/space.c: 2 %, within these bounds */
+	(void)snprintf(
+		text, DISK_TEXT_BYTES,
+		"; the file system of %.200s has %s free, of which 64M to 256M are kept from "
+		"new data",
+		path, free_text);
 }
 
 int store_fail(struct invocation *invocation, int result)

@@ -73,9 +73,7 @@ static int shared_open(struct sz_fs *from, const char *full, struct sz_fs **fs_o
 		return 0;
 	}
 	(void)pthread_mutex_lock(&head->snapshots_lock); /* opened by one at a time */
-	LIST_FOREACH(fs, &head->snapshots, in_snapshots)
-		if (strcmp(fs->name, full) == 0)
-			break;
+	fs = sz_fs_opened_find(head, full);
 	if (fs == NULL) {
 		result = sz_fs_open(head->pool, dataset, head->read_only, &fs, error);
 		if (result == 0) {

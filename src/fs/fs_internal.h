@@ -91,7 +91,7 @@ struct sz_fs {
 	uint32_t idle_count;
 	struct held_table held;
 	zilog_t *log; /* NULL: read-only */
-	/* snapshots.c: those that are open, of this; and, if this is one itself, of what, and how often. */
+	/* snapshots.c, datasets.c: those that are open, of this; and, if this is one itself, of what, and how often. */
 	pthread_mutex_t snapshots_lock; /* before all others */
 	LIST_HEAD(snapshot_list, sz_fs) snapshots;
 	LIST_ENTRY(sz_fs) in_snapshots; /* these three under of's lock */
@@ -123,6 +123,9 @@ void now_encode(uint64_t time[2]);
 /* Whether the disks under the pool have room for new data: -ENOSPC. Without any lock of an inode. */
 int new_data_admit(struct sz_fs *fs, uint64_t bytes) MUST_CHECK;
 #define INODE_BYTES 4096U /* that a new inode with its entry is admitted as */
+
+/* snapshots.c: a snapshot or child that is open beside the head, by its full name; under snapshots_lock. NULL: none is. */
+struct sz_fs *sz_fs_opened_find(struct sz_fs *head, const char *full);
 
 /* inode.c: an inode stays valid until it is put. -ENOENT: no such object, or no file's. */
 int inode_get(struct sz_fs *fs, uint64_t object, struct inode **inode_out) MUST_CHECK;

@@ -1,6 +1,6 @@
 /*
  * snapshots: those of a file system that somebody reads. ZFS lets a snapshot be open once, so all who read it
- * share it, and the last one closes it.
+ * share it, and the last one closes it. Child datasets that are open beside a head are in the same list (datasets.c).
  */
 #include "fs/fs_internal.h"
 
@@ -14,25 +14,27 @@ static const char *dataset_of(const struct sz_fs *fs)
 	return rest[0] == '/' ? rest + 1 : NULL;
 }
 
-/* Under snapshots_lock. */
-static struct sz_fs *snapshot_find(struct sz_fs *fs, const char *name)
+struct sz_fs *sz_fs_opened_find(struct sz_fs *fs, const char *full)
 {
-	struct sz_fs *snapshot;
+	struct sz_fs *opened;
 
-	LIST_FOREACH(snapshot, &fs->snapshots, in_snapshots)
-		if (strcmp(strchr(snapshot->name, '@') + 1, name) == 0)
-			return snapshot;
+	LIST_FOREACH(opened, &fs->snapshots, in_snapshots)
+		if (strcmp(opened->name, full) == 0)
+			return opened;
 	return NULL;
 }
 
 int sz_fs_snapshot_open(struct sz_fs *fs, const char *name, struct sz_fs **snapshot_out,
 			struct sz_error *error)
 {
+	char full[SZ_DATASET_NAME_BYTES];
 	struct sz_fs *snapshot;
-	int result = 0;
+	int result = sz_dataset_name(dataset_of(fs), name, full);
 
+	if (result != 0)
+		return sz_fail(error, -ENOENT, "there is no snapshot '%s'", name);
 	(void)pthread_mutex_lock(&fs->snapshots_lock); /* opened by one at a time */
-	snapshot = snapshot_find(fs, name);
+	snapshot = sz_fs_opened_find(fs, full);
 	if (snapshot == NULL) {
 		result = sz_fs_open_snapshot(fs->pool, dataset_of(fs), name, &snapshot, error);
 		if (result == 0) {

@@ -68,6 +68,9 @@ ok "umount" run umount m
 wait "$server"
 ok "mount again" mount_here
 prints "numbers stay" "$first" inode m/music/old/hello
+ok "a snapshot, while others are open" run snapshot store before
+ok "is read beside them" ls m/.zfs/snapshot/before
+ok "and destroyed" run destroy-snapshot --yes store before
 prints "what was written is there" two cat m/music/moved
 kill -KILL "$server"
 wait "$server" 2>/dev/null

@@ -198,9 +198,11 @@ static int manifest_load(struct sz_store *store, const struct sz_ref *ref, struc
 	for (uint32_t i = 0; i < manifest.shard_count && result == 0; i++) {
 		result = page_get(store, &manifest.shards[i].shard, shard_load,
 				  &page->shards[page->shard_count]);
-		if (result == 0)
-			page->is_complete =
-				page->is_complete && page->shards[page->shard_count++]->is_complete;
+		if (result != 0)
+			break;
+		page->is_complete =
+			page->is_complete && page->shards[page->shard_count]->is_complete;
+		page->shard_count++; /* whether it is complete or not: what is left of it is referred to */
 	}
 	return result;
 }

@@ -432,6 +432,94 @@ static void test_what_is_read_stays(void **state)
 	harness_fini(&harness);
 }
 
+/* Removes the hot image of a device that a generation made. */
+static void hot_image_lose(struct harness *harness, uint32_t device, uint64_t generation)
+{
+	struct objects objects;
+	size_t count = 0;
+
+	objects_list(harness, &objects);
+	for (size_t i = 0; i < objects.count; i++) {
+		const struct object *object = &objects.list[i];
+
+		if (object->kind != SZ_KIND_HOT || object->device != device ||
+		    object->generation != generation)
+			continue;
+		object_remove(harness, object);
+		count++;
+	}
+	assert_int_equal(count, 1);
+	objects_free(&objects);
+}
+
+struct missing {
+	struct sz_store *store;
+	size_t count;
+};
+
+static int missing_count(void *context, const struct sz_id *id)
+{
+	struct missing *missing = context;
+
+	missing->count += sz_id_is_none(id) || sz_catalog_has(missing->store, id, 0) ? 0 : 1;
+	return 0;
+}
+
+/* How much is missing of what a generation refers to. */
+static size_t missing_of(struct harness *harness, uint64_t number)
+{
+	struct missing missing = { .store = harness->store };
+	const struct history *history = &harness->store->history;
+	struct refs *refs = &harness->store->collector.refs;
+
+	for (size_t i = 0; i < history->count; i++) {
+		if (history->at[i]->root.generation != number)
+			continue;
+		OK(sz_refs_load(harness->store, history->at[i]));
+		sz_refs_walk_begin(refs);
+		OK(sz_refs_walk(refs, history->at[i], missing_count, &missing));
+	}
+	return missing.count;
+}
+
+/* A generation that lacks an object is kept for a reader, with all else that it refers to. */
+static void test_the_rest_of_what_is_hurt_stays(void **state)
+{
+	static uint8_t buffer[SZ_SECTOR_BYTES];
+	struct harness harness;
+	struct sz_file *file;
+	uint64_t hurt = 0;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	open_as(&harness, &plain);
+	hours(&harness, 4);
+	for (uint8_t i = 1; i <= 6; i++) {
+		memset(buffer, i, sizeof(buffer));
+		OK(sz_device_write(sz_store_device(harness.store, 0), 1, 1, buffer));
+		clocks_pass(SZ_HOUR_NS);
+		if (i > 2)
+			seal(&harness);
+		else /* these two refer to the same bands, by the same pages */
+			OK(sz_store_seal(harness.store, &harness.error));
+		if (i == 2)
+			hurt = generation_of(&harness);
+	}
+	close_it(&harness);
+	hot_image_lose(&harness, 0, hurt);
+	open_as(&harness, &plain);
+	assert_int_equal(missing_of(&harness, hurt), 1);
+	file = hold(&harness, hurt, 2);
+	OK(sz_store_collect(harness.store, true, &harness.error));
+	assert_int_equal(harness.store->history.count, 2);
+	reopen(&harness);
+	assert_true(is_there(&harness, hurt));
+	assert_int_equal(missing_of(&harness, hurt), 1);
+	sz_file_close(file);
+	close_it(&harness);
+	harness_fini(&harness);
+}
+
 /* A reader takes hold after it was asked whether there is one, and sees the root still in its place. */
 struct late {
 	struct harness *harness;
@@ -523,6 +611,7 @@ int main(void)
 		cmocka_unit_test(test_history_goes),
 		cmocka_unit_test(test_the_budget),
 		cmocka_unit_test(test_what_is_read_stays),
+		cmocka_unit_test(test_the_rest_of_what_is_hurt_stays),
 		cmocka_unit_test(test_a_reader_comes_late),
 	};
 

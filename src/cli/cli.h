@@ -266,6 +266,8 @@ int passphrase_of_store(struct invocation *, struct sz_passphrase *passphrase_ou
  */
 int passphrase_keep(struct invocation *, int from) MUST_CHECK;
 void passphrase_keep_end(void);
+/* The store's has been changed. */
+void passphrase_keep_new(const struct sz_passphrase *passphrase);
 int passphrase_hand_on(int to) MUST_CHECK;
 /* Seven random words, written to standard output too. */
 int passphrase_generate(struct invocation *, struct sz_passphrase *passphrase_out) MUST_CHECK;

@@ -51,6 +51,8 @@ int cmd_passphrase(struct invocation *invocation)
 	if (result == 0)
 		result = sz_store_change_passphrase(session.store, &passphrase, options->kdf,
 						    &invocation->error);
+	if (result == 0)
+		passphrase_keep_new(&passphrase);
 	passphrase_free(&passphrase);
 	result = session_close(invocation, &session, result);
 	if (result == 0)

@@ -276,12 +276,34 @@ static const char *store_to_call(const struct invocation *invocation, char **arg
 	return argv[2];
 }
 
+/*
+ * Who changes the passphrase of a store that is open says the old one all the same: his own environment's file. given: of
+ * argc, with room for one more.
+ */
+static int source_add(const struct invocation *invocation, const char *name, char **given, int argc,
+		      char **source_out)
+{
+	const struct command *command = command_find(name);
+	const char *file = getenv("SZPOOL_PASSPHRASE_FILE");
+
+	if (file == NULL || command == NULL || command->run != cmd_passphrase ||
+	    option_is_given(invocation, OPTION_PASSPHRASE_FILE) ||
+	    option_is_given(invocation, OPTION_PASSPHRASE_COMMAND) ||
+	    asprintf(source_out, "--passphrase-file=%s", file) < 0)
+		return argc;
+	memmove(given + 2, given + 1, (size_t)argc * sizeof(char *));
+	given[1] = *source_out;
+	return argc + 1;
+}
+
 /* A process that has the store open runs the command, or this one does. */
 static int main_run(int argc, char **argv)
 {
 	struct invocation invocation = { 0 };
-	CLEANUP_FREE char **given = calloc((size_t)argc + 1, sizeof(char *));
+	CLEANUP_FREE char **given = calloc((size_t)argc + 2, sizeof(char *));
+	CLEANUP_FREE char *source = NULL;
 	const char *store;
+	int given_count = argc;
 	int count = 0;
 	int code = EXIT_ERROR;
 	int served;
@@ -292,7 +314,9 @@ static int main_run(int argc, char **argv)
 	memcpy(given, argv, (size_t)argc * sizeof(char *)); /* parsing sorts it */
 	result = options_parse(&invocation, argc, argv, &count);
 	store = result == 0 ? store_to_call(&invocation, argv, count) : NULL;
-	served = store == NULL ? -ENOENT : served_call(store, argc, given, &code);
+	if (store != NULL)
+		given_count = source_add(&invocation, argv[1], given, argc, &source);
+	served = store == NULL ? -ENOENT : served_call(store, given_count, given, &code);
 	if (served == -ECONNRESET)
 		(void)fprintf(stderr,
 			      "szpool: %s: the process that has the store open ended meanwhile\n",

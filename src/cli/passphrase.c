@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -272,9 +273,10 @@ static int passphrase_copy(const struct sz_passphrase *passphrase, struct sz_err
 	return 0;
 }
 
-/* Of one store, for a process that opens it again. */
+/* Of one store, for a process that opens it again; not for the commands of others that it runs. */
 static bool is_to_keep;
-static struct sz_passphrase kept;
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sz_passphrase kept; /* its content under it, once commands run for others */
 
 int passphrase_keep(struct invocation *invocation, int from)
 {
@@ -288,10 +290,26 @@ void passphrase_keep_end(void)
 	passphrase_free(&kept);
 }
 
+void passphrase_keep_new(const struct sz_passphrase *passphrase)
+{
+	void *secret;
+
+	(void)pthread_mutex_lock(&kept_lock);
+	if (kept.bytes != NULL) {
+		memcpy(&secret, &kept.bytes, sizeof(secret)); /* it is ours: not const */
+		memcpy(secret, passphrase->bytes, passphrase->length);
+		kept.length = passphrase->length;
+	}
+	(void)pthread_mutex_unlock(&kept_lock);
+}
+
 int passphrase_hand_on(int to)
 {
-	int result = sz_write(to, kept.bytes, kept.length);
+	int result;
 
+	(void)pthread_mutex_lock(&kept_lock);
+	result = sz_write(to, kept.bytes, kept.length);
+	(void)pthread_mutex_unlock(&kept_lock);
 	return result != 0 ? result : sz_write(to, "\n", 1);
 }
 
@@ -303,14 +321,16 @@ int passphrase_of_store(struct invocation *invocation, struct sz_passphrase *pas
 		.command = options->passphrase_command,
 		.prompt = "Passphrase: ",
 	};
+	bool is_own = console_current() == console_own();
 	int result;
 
-	if (kept.bytes != NULL)
+	if (is_own && kept.bytes != NULL)
 		return passphrase_copy(&kept, &invocation->error, passphrase_out);
-	if (source.file == NULL && source.command == NULL)
+	/* Who has a command run here has an environment of his own (main.c). */
+	if (is_own && source.file == NULL && source.command == NULL)
 		source.file = getenv("SZPOOL_PASSPHRASE_FILE");
 	result = passphrase_read(invocation, &source, passphrase_out);
-	if (result == 0 && is_to_keep)
+	if (result == 0 && is_own && is_to_keep)
 		result = passphrase_copy(passphrase_out, &invocation->error, &kept);
 	return result;
 }

@@ -22,6 +22,10 @@ ok "it is mounted, and grants no rights" bash -c "
 	findmnt -no OPTIONS m | tr , '\n' | sort | tr '\n' ' ' | grep 'nodev.*nosuid.*rw'"
 passphrase=$SZPOOL_PASSPHRASE_FILE
 unset SZPOOL_PASSPHRASE_FILE # is not needed any more
+printf wrong >wrong
+change() { env "$@" setsid timeout 60 "$szpool" passphrase --kdf interactive --new-passphrase-file wrong store; }
+fails "a new passphrase for who does not know the old" 4 "wrong passphrase" change SZPOOL_PASSPHRASE_FILE=wrong
+fails "nor says it" 2 "no passphrase" change
 prints "df has the pool's size" "$(run df --json store | jq '.size_bytes / 1048576 | floor')" \
 	bash -c "echo \$((\$(stat -fc '%b * %S' m) / 1048576))"
 printf one >m/file && mkdir m/folder

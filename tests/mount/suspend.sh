@@ -55,6 +55,11 @@ goes_on() { # SECONDS
 ok "create" create --kdf interactive disk/store
 ok "mount" run mount disk/store m
 unset SZPOOL_PASSPHRASE_FILE # it is not needed again
+printf wrong >wrong
+printf 'copper kettle on a narrow shelf' >new
+change() { run passphrase --kdf interactive --passphrase-file "$1" --new-passphrase-file "$2" disk/store; }
+fails "a new passphrase for who does not know the old" 4 "wrong passphrase" change wrong new
+ok "for who does: the store is opened again with it" change passphrase new
 printf synced >m/synced && sync m/synced
 printf open >m/open && sync m/open
 exec 3<>m/open
@@ -79,7 +84,7 @@ umount_lost() { run umount m || grep -q "is unmounted, but the pool was suspende
 ok "umount then" umount_lost
 ok "it is not mounted any more" bash -c "! findmnt '$work/m'"
 disk_return
-export SZPOOL_PASSPHRASE_FILE=$work/passphrase
+export SZPOOL_PASSPHRASE_FILE=$work/new
 ok "it needs no repair" run mount disk/store m
 prints "what was synced is there" synced cat m/synced
 

@@ -342,7 +342,7 @@ void serve_mount(struct sz_mount *mount);
 /* What is under way in what is mounted gets the error, and so does all that comes: the process is about to end. */
 void serve_refuse(int code);
 /* sz_mount_device of what is mounted; -1: nothing is. */
-int serve_device(void);
+int serve_device(dev_t *number_out);
 /* For commands: where the pool is mounted, the kernel is told. */
 void name_changed(const struct sz_fs *fs, uint64_t parent, const char *name);
 void inode_changed(const struct sz_fs *fs, uint64_t inode);
@@ -372,9 +372,14 @@ int reopen_plan(struct invocation *, const char *folder) MUST_CHECK;
 void reopen_allow(bool is_allowed);
 /* Does not return, if it can be done. code: for the requests until then, -EIO or -ENOSPC. */
 void reopen_exec(int code);
-/* Refuses, and tries, until the session is open; the folder is free then. -EINTR: it was unmounted, or a signal came. */
+/*
+ * Refuses, and tries, until the session is open; it refuses still then. -EINTR: it was unmounted, or a signal came; others:
+ * it will never open.
+ */
 int reopen_wait(struct invocation *, const char *folder, bool read_only,
 		struct session *session_out) MUST_CHECK;
+/* Takes the old mount off the folder, if there is one. -ECANCELED: it is not there any more, or something is over it. */
+int reopen_refusal_end(const char *folder, struct sz_error *error) MUST_CHECK;
 
 /* Into the background: _split before anything else, _ready when what can go wrong has not. */
 struct daemon {

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <unistd.h>
 
 /* From a thread of the mount: the main one is to end. */
@@ -45,14 +46,17 @@ static int mount_open(struct invocation *invocation, const struct session *sessi
 		.allow_other = option_is_given(invocation, OPTION_ALLOW_OTHER),
 	};
 
-	if (source == NULL)
-		return sz_fail(&invocation->error, -ENOMEM, "no memory");
+	int result = source == NULL ? sz_fail(&invocation->error, -ENOMEM, "no memory")
+				    : reopen_refusal_end(folder, &invocation->error);
+
+	if (result != 0)
+		return result;
 	return sz_mount_open(session->fs, folder, &mount, unmounted, console_own(), mount_out,
 			     &invocation->error);
 }
 
 static int mounted_serve(struct invocation *invocation, struct session *session, const char *folder,
-			 struct daemon *daemon)
+			 bool is_again, struct daemon *daemon)
 {
 	const char *store = invocation->operands[0];
 	struct sz_error *error = &invocation->error;
@@ -71,6 +75,9 @@ static int mounted_serve(struct invocation *invocation, struct session *session,
 	serve_mount(mount);
 	if (result == 0)
 		result = daemon_ready(daemon, error);
+	if (result == 0 && is_again)
+		(void)fprintf(console_err(), "szpool: %s: is open again, and mounted anew\n",
+			      store);
 	reopen_allow(result == 0);
 	if (result == 0)
 		serve_until_interrupted(listener);
@@ -89,14 +96,16 @@ static int serve(struct invocation *invocation, const char *folder, bool is_agai
 		 struct daemon *daemon)
 {
 	bool read_only = is_read_only(invocation);
+	struct sz_error ignored = { 0 };
 	struct session session;
 	int result = is_again ? reopen_wait(invocation, folder, read_only, &session)
 			      : session_open(invocation, read_only, SESSION_FS, &session);
 
 	if (result != 0)
 		return result;
-	result = mounted_serve(invocation, &session, folder, daemon);
+	result = mounted_serve(invocation, &session, folder, is_again, daemon);
 	result = session_close(invocation, &session, result);
+	(void)!reopen_refusal_end(folder, &ignored); /* it came to nothing */
 	serve_end(result == 0 ? EXIT_OK : EXIT_ERROR);
 	return result;
 }

@@ -50,12 +50,12 @@ void serve_refuse(int code)
 	(void)pthread_mutex_unlock(&lock);
 }
 
-int serve_device(void)
+int serve_device(dev_t *number_out)
 {
 	int device;
 
 	(void)pthread_mutex_lock(&lock);
-	device = mounted == NULL ? -1 : sz_mount_device(mounted);
+	device = mounted == NULL ? -1 : sz_mount_device(mounted, number_out);
 	(void)pthread_mutex_unlock(&lock);
 	return device;
 }

@@ -60,14 +60,16 @@ void sz_mount_close(struct sz_mount *mount);
 /*
  * A descriptor of the mount that stays open when another program takes the place of this one (exec), and over which
  * that one refuses: from then on every request gets the error (-EIO, -ENOSPC). ended: as above. -1: there is none.
+ * number: what tells the mount from others at the same folder.
  */
-int sz_mount_device(const struct sz_mount *mount);
+int sz_mount_device(const struct sz_mount *mount, dev_t *number_out);
 struct sz_refusal;
 /* Takes over device, also if it fails. */
-int sz_refusal_start(int device, const char *folder, int code, sz_mount_ended_fn *ended,
-		     void *context, struct sz_refusal **refusal_out) MUST_CHECK;
-/* Takes it off its folder, if it is still there; who uses it gets errors for ever. */
-void sz_refusal_end(struct sz_refusal *refusal);
+int sz_refusal_start(int device, dev_t number, const char *folder, int code,
+		     sz_mount_ended_fn *ended, void *context,
+		     struct sz_refusal **refusal_out) MUST_CHECK;
+/* Takes it off its folder; who uses it gets errors for ever. -ENOTCONN: it is not there, or not on top. */
+int sz_refusal_end(struct sz_refusal *refusal) MUST_CHECK;
 
 /* The store whose file system is mounted at the folder: the caller's. -EINVAL: none of szpool is. */
 int sz_mount_find(const char *folder, char **source_out, struct sz_error *error) MUST_CHECK;

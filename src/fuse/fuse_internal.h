@@ -70,6 +70,7 @@ struct slot {
 struct sz_mount {
 	struct sz_fs *fs;
 	char *folder;
+	dev_t number; /* of the file system that it is for the kernel */
 	struct fuse_session *session;
 	bool read_only;
 	sz_mount_ended_fn *ended;
@@ -195,7 +196,9 @@ int errands_start(struct sz_mount *mount) MUST_CHECK;
 void errands_stop(struct sz_mount *mount);
 void errand_add(struct sz_mount *mount, const struct errand *errand);
 
-/* table.c: with umount2, or where that is not allowed with fusermount3. -EBUSY */
+/* table.c: the device number of what is mounted at the folder, on top; 0: nothing is. */
+dev_t folder_device(const char *folder);
+/* With umount2, or where that is not allowed with fusermount3. -EBUSY */
 int folder_unmount(const char *folder, bool lazily, struct sz_error *error) MUST_CHECK;
 
 #endif

@@ -197,6 +197,7 @@ static int serving_start(struct sz_mount *mount, struct sz_error *error)
 
 	if (result != 0)
 		return sz_fail(error, -EIO, "%s: cannot be mounted", mount->folder);
+	mount->number = folder_device(mount->folder);
 	(void)sigaction(WAKE_SIGNAL, &wake, NULL);
 	result = errands_start(mount);
 	if (result == 0) {
@@ -288,8 +289,9 @@ const char *sz_mount_folder(const struct sz_mount *mount)
 	return mount->folder;
 }
 
-int sz_mount_device(const struct sz_mount *mount)
+int sz_mount_device(const struct sz_mount *mount, dev_t *number_out)
 {
+	*number_out = mount->number;
 	return dup(fuse_session_fd(mount->session));
 }
 
@@ -323,10 +325,7 @@ static bool end_wait(struct sz_mount *mount, unsigned int limit_ms)
 /* Not: it was unmounted, and something else may be mounted there, or under it. */
 static bool is_in_table(const struct sz_mount *mount)
 {
-	struct sz_error ignored = { 0 };
-	CLEANUP_FREE char *source = NULL;
-
-	return sz_mount_find(mount->folder, &source, &ignored) == 0;
+	return mount->number != 0 && folder_device(mount->folder) == mount->number;
 }
 
 /* A descriptor of it, or -1. */

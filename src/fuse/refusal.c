@@ -18,9 +18,10 @@
 
 struct sz_refusal {
 	char *folder;
-	int device; /* FUSE's */
-	int stop;   /* an eventfd */
-	int code;   /* a positive errno */
+	int device;   /* FUSE's */
+	dev_t number; /* of the mount */
+	int stop;     /* an eventfd */
+	int code;     /* a positive errno */
 	uint8_t *room;
 	sz_mount_ended_fn *ended;
 	void *context;
@@ -82,8 +83,8 @@ static void refusal_free(struct sz_refusal *refusal)
 	free(refusal);
 }
 
-int sz_refusal_start(int device, const char *folder, int code, sz_mount_ended_fn *ended,
-		     void *context, struct sz_refusal **refusal_out)
+int sz_refusal_start(int device, dev_t number, const char *folder, int code,
+		     sz_mount_ended_fn *ended, void *context, struct sz_refusal **refusal_out)
 {
 	struct sz_refusal *refusal = calloc(1, sizeof(*refusal));
 	int result;
@@ -92,6 +93,7 @@ int sz_refusal_start(int device, const char *folder, int code, sz_mount_ended_fn
 		return -ENOMEM;
 	*refusal = (struct sz_refusal){ .folder = strdup(folder),
 					.device = device,
+					.number = number,
 					.stop = eventfd(0, EFD_CLOEXEC),
 					.code = -code,
 					.room = malloc(ROOM_BYTES),
@@ -111,17 +113,19 @@ int sz_refusal_start(int device, const char *folder, int code, sz_mount_ended_fn
 	return 0;
 }
 
-void sz_refusal_end(struct sz_refusal *refusal)
+int sz_refusal_end(struct sz_refusal *refusal)
 {
 	struct sz_error ignored = { 0 };
 	struct pollfd over = { .fd = refusal->device };
 	bool is_mounted = poll(&over, 1, 0) == 0 || (over.revents & POLLERR) == 0;
+	int result = -ENOTCONN;
 
 	atomic_store(&refusal->is_ending, true);
 	/* While it still answers: unmounting may ask something. */
-	if (is_mounted)
-		(void)!folder_unmount(refusal->folder, true, &ignored);
+	if (is_mounted && folder_device(refusal->folder) == refusal->number)
+		result = folder_unmount(refusal->folder, true, &ignored);
 	(void)eventfd_write(refusal->stop, 1);
 	(void)pthread_join(refusal->thread, NULL);
 	refusal_free(refusal);
+	return result;
 }

@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,6 +34,56 @@ int sz_mount_find(const char *folder, char **source_out, struct sz_error *error)
 	if (*source_out == NULL)
 		return sz_fail(error, -EINVAL, "%s: no store is mounted there", folder);
 	return 0;
+}
+
+static bool is_octal(char c)
+{
+	return c >= '0' && c <= '7';
+}
+
+/* Of "\040" and its like, what they stand for. */
+static void unescape(char *text)
+{
+	char *to = text;
+
+	for (; *text != '\0'; text++) {
+		if (text[0] == '\\' && is_octal(text[1]) && is_octal(text[2]) &&
+		    is_octal(text[3])) {
+			*to++ = (char)((text[1] - '0') * 64 + (text[2] - '0') * 8 + text[3] - '0');
+			text += 3;
+		} else {
+			*to++ = *text;
+		}
+	}
+	*to = '\0';
+}
+
+dev_t folder_device(const char *folder)
+{
+	FILE *table = fopen("/proc/self/mountinfo", "re");
+	CLEANUP_FREE char *line = NULL;
+	size_t capacity = 0;
+	dev_t device = 0;
+
+	if (table == NULL)
+		return 0;
+	while (getline(&line, &capacity, table) > 0) {
+		unsigned int major_number;
+		unsigned int minor_number;
+		int start = 0;
+		int end = 0;
+
+		if (sscanf(line, "%*s %*s %u:%u %*s %n%*s%n", &major_number, &minor_number, &start,
+			   &end) != 2 || /* NOLINT: the kernel's numbers fit */
+		    end == 0)
+			continue;
+		line[end] = '\0';
+		unescape(line + start);
+		if (strcmp(line + start, folder) == 0)
+			device = makedev(major_number, minor_number);
+	}
+	(void)fclose(table);
+	return device;
 }
 
 /* fusermount3 says on standard error what is wrong, if anything but that it is in use. */

@@ -88,6 +88,25 @@ export SZPOOL_PASSPHRASE_FILE=$work/new
 ok "it needs no repair" run mount disk/store m
 prints "what was synced is there" synced cat m/synced
 
+# Another mount has its place meanwhile.
+exec 3<m/synced
+python3 shutdown.py
+prints "gone again" EIO error_of "$new_file_synced"
+umount -l m && mount -t tmpfs none m
+disk_return
+has_ended() {
+	for _ in $(seq 60); do
+		! run ls disk/store >/dev/null 2>&1 || return 0
+		sleep 0.5
+	done
+	return 1
+}
+ok "the process ends" has_ended
+ok "what is mounted there stays" findmnt -t tmpfs m
+exec 3<&-
+umount m
+ok "mount" run mount disk/store m
+
 # Full: others take the disk, the reserve included.
 head -c 100000000 /dev/urandom >m/large && sync m/large
 fallocate -l "$(df --output=avail -B1 disk | tail -n 1)" disk/filler

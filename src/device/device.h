@@ -172,7 +172,7 @@ struct sz_store_info {
 	uint64_t
 		sealed_store_ns; /* the same by the store's own clock, which began with the store */
 	uint64_t virtual_bytes;  /* sum of the devices */
-	uint64_t stored_bytes;   /* sum of the files' lengths, live ones too */
+	uint64_t stored_bytes;   /* sum of the files' lengths, live ones too, without the spare */
 	uint64_t object_count;
 	uint64_t delta_count;     /* the most of one device */
 	uint64_t data_bytes;      /* in bands and deltas … */

@@ -904,7 +904,7 @@ enum spare_part {
 	SPARE_SEALS,
 	SPARE_PARTS,
 };
-/* Gives up the parts up to last. -ENOSPC: there are none. */
+/* Gives up the parts up to last, of devices whose disks are short. -ENOSPC: there are none. */
 int sz_spare_give(struct sz_store *store, enum spare_part last) MUST_CHECK;
 void sz_spare_make(struct sz_store *store); /* what is missing, where there is room */
 

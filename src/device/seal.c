@@ -366,6 +366,7 @@ static int seal(struct sz_store *store, enum seal_mode mode, struct sz_error *er
 
 int sz_seal_run_locked(struct sz_store *store, enum seal_mode mode, struct sz_error *error)
 {
+	uint64_t before = store->root.generation;
 	int result = seal(store, mode, error);
 
 	/* As long as there is something that may go. */
@@ -374,7 +375,7 @@ int sz_seal_run_locked(struct sz_store *store, enum seal_mode mode, struct sz_er
 			*error = (struct sz_error){ 0 };
 		result = seal(store, mode, error);
 	}
-	if (result == 0 && store->lacks_spare)
+	if (result == 0 && store->lacks_spare && store->root.generation != before)
 		sz_spare_make(store);
 	return result;
 }

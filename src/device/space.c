@@ -164,6 +164,8 @@ int sz_room_make_for_seal(struct sz_store *store)
 {
 	if (sz_room_make(store, 0) == 0)
 		return 0;
+	if (room_was_made(store, sz_spare_give(store, SPARE_WRITES)) == 0)
+		return 0; /* that may be enough */
 	return room_was_made(store, sz_spare_give(store, SPARE_SEALS));
 }
 

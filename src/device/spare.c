@@ -15,6 +15,8 @@
  */
 #include "device/device_internal.h"
 
+#include <errno.h>
+
 #define SPARE_BYTES                                                                                \
 	(2ULL << 20)    /* of a part: removing a small file logs 1 MiB to each of six devices */
 #define SPARE_SHARE 16U /* of a device; tests have some of 4 MiB */
@@ -30,25 +32,29 @@ struct spare_file {
 	struct sz_id id;
 	uint32_t device;
 	uint32_t part;
-	bool is_good; /* where it belongs, and long enough */
+	bool is_good; /* long enough */
 };
 
+/* Only the one in the device's own folder: a folder beside it that has another may be another store's. */
 static bool file_look(struct sz_store *store, const struct sz_id *id, struct spare_file *file)
 {
 	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+	const struct location *at = locations;
 	const struct sz_device *device;
 	enum sz_kind kind;
 	uint64_t part;
 
-	if (locations == NULL || sz_id_parse(id, &kind, &file->device, &part) != 0 ||
-	    part >= SPARE_PARTS || file->device >= store->device_count)
+	if (sz_id_parse(id, &kind, &file->device, &part) != 0 || part >= SPARE_PARTS ||
+	    file->device >= store->device_count)
 		return false;
 	device = &store->devices[file->device];
+	while (at != NULL && (at->folder != device->folder || at->part != SZ_LIVE))
+		at = at->next;
+	if (at == NULL)
+		return false;
 	file->id = *id;
 	file->part = (uint32_t)part;
-	file->is_good = locations->next == NULL && locations->part == SZ_LIVE &&
-			locations->folder == device->folder &&
-			locations->size_bytes == part_bytes(device);
+	file->is_good = at->size_bytes >= part_bytes(device);
 	return true;
 }
 
@@ -71,20 +77,54 @@ static int files_find(struct sz_store *store, struct spare_file **files_out, siz
 	return 0;
 }
 
+/* False: it is still there. */
+static bool file_remove(struct sz_store *store, const struct spare_file *file)
+{
+	uint32_t folder = store->devices[file->device].folder;
+	char name[SZ_OBJECT_NAME_BYTES];
+	int result;
+
+	sz_name_encode(store->keys, &file->id, name);
+	result = sz_backend_remove(store->folders[folder].backend, SZ_LIVE, name);
+	if (result != 0 && result != -ENOENT)
+		return false;
+	sz_catalog_drop(store, &file->id, folder, SZ_LIVE);
+	return true;
+}
+
+/*
+ * Whose disks have less than their reserve. A seal may need more than a disk has left, and a quota is not in the figures:
+ * where they name no disk, it may be any.
+ */
+static void short_find(const struct sz_store *store, bool is_short[SZ_DEVICES_MAX])
+{
+	bool found = false;
+
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		const struct sz_device *device = &store->devices[i];
+
+		is_short[i] = device->folder != NO_DEVICE && sz_device_room(device) == 0;
+		found = found || is_short[i];
+	}
+	for (uint32_t i = 0; i < store->device_count && !found; i++)
+		is_short[i] = true;
+}
+
 int sz_spare_give(struct sz_store *store, enum spare_part last)
 {
 	CLEANUP_FREE struct spare_file *files = NULL;
+	bool is_short[SZ_DEVICES_MAX];
 	size_t count = 0;
 	bool found = false;
 
-	if (files_find(store, &files, &count) != 0)
+	if (!writes_folders(store) || sz_lock_verify(store) != 0 ||
+	    files_find(store, &files, &count) != 0)
 		return -ENOSPC;
-	for (size_t i = 0; i < count; i++) {
-		if (files[i].part > (uint32_t)last)
-			continue;
-		sz_part_remove(store, &files[i].id, SZ_LIVE);
-		found = found || !sz_catalog_has(store, &files[i].id, 0);
-	}
+	short_find(store, is_short);
+	for (size_t i = 0; i < count; i++)
+		if (files[i].part <= (uint32_t)last && is_short[files[i].device] &&
+		    file_remove(store, &files[i]))
+			found = true;
 	if (!found)
 		return -ENOSPC;
 	store->lacks_spare = true;
@@ -140,29 +180,41 @@ static bool has_room(const struct sz_device *device)
 	       space.free_bytes > 2 * part_bytes(device);
 }
 
+/* is_there: as it was found, for all parts. What fails for lack of space is not tried with others. */
+static void files_make(struct sz_store *store, bool is_there[SPARE_PARTS][SZ_DEVICES_MAX])
+{
+	/* Nothing is to be written that cannot be sealed: so those for seals come first. */
+	for (uint32_t part = SPARE_PARTS; part-- > 0;) {
+		for (uint32_t i = 0; i < store->device_count; i++) {
+			struct sz_device *device = &store->devices[i];
+			int result;
+
+			if (is_there[part][i] || sz_device_check(device) != 0)
+				continue;
+			result = has_room(device) ? file_make(device, part) : -EAGAIN;
+			if (result != 0)
+				store->lacks_spare = true;
+			if (is_full(result))
+				return;
+		}
+	}
+}
+
 void sz_spare_make(struct sz_store *store)
 {
 	CLEANUP_FREE struct spare_file *files = NULL;
 	bool found[SPARE_PARTS][SZ_DEVICES_MAX] = { { false } };
 	size_t count = 0;
 
-	if (!writes_folders(store) || files_find(store, &files, &count) != 0)
+	if (!writes_folders(store) || sz_lock_verify(store) != 0 ||
+	    files_find(store, &files, &count) != 0)
 		return;
 	store->lacks_spare = false;
 	for (size_t i = 0; i < count; i++) {
 		if (!files[i].is_good || found[files[i].part][files[i].device])
-			sz_part_remove(store, &files[i].id, SZ_LIVE);
+			(void)file_remove(store, &files[i]);
 		else
 			found[files[i].part][files[i].device] = true;
 	}
-	/* Nothing is to be written that cannot be sealed: so those for seals come first. */
-	for (uint32_t part = SPARE_PARTS; part-- > 0;) {
-		for (uint32_t i = 0; i < store->device_count; i++) {
-			struct sz_device *device = &store->devices[i];
-
-			if (!found[part][i] && sz_device_check(device) == 0 &&
-			    (!has_room(device) || file_make(device, part) != 0))
-				store->lacks_spare = true;
-		}
-	}
+	files_make(store, found);
 }

@@ -147,6 +147,7 @@ void sz_store_abandon(struct sz_store *store)
 }
 
 struct sizes {
+	const struct sz_store *store;
 	uint64_t bytes;
 	uint64_t files;
 };
@@ -154,8 +155,14 @@ struct sizes {
 static int size_add(void *context, const char *name, uint64_t size_bytes)
 {
 	struct sizes *sizes = context;
+	enum sz_kind kind;
+	uint32_t device;
+	uint64_t part;
+	struct sz_id id;
 
-	(void)name;
+	if (sz_name_decode(sizes->store->keys, name, &id) == 0 &&
+	    sz_id_parse(&id, &kind, &device, &part) == 0 && kind == SZ_KIND_SPARE)
+		return 0;
 	sizes->bytes += size_bytes;
 	sizes->files++;
 	return 0;
@@ -163,7 +170,7 @@ static int size_add(void *context, const char *name, uint64_t size_bytes)
 
 void sz_store_info(struct sz_store *store, struct sz_store_info *info_out)
 {
-	struct sizes sizes = { 0 };
+	struct sizes sizes = { .store = store };
 	MUTEX_SCOPE(&store->seal_lock);
 
 	*info_out = (struct sz_store_info){

@@ -9,15 +9,19 @@
 
 static const struct shape shape = { .devices = 3, .sectors = 1280, .band_sectors = 256 };
 
+static void leave_free_on(struct harness *harness, uint32_t disk, uint64_t bytes)
+{
+	struct sz_space space;
+
+	OK(sz_backend_space(harness->disks[disk], &space));
+	sz_memory_limit(harness->disks[disk], space.total_bytes - space.free_bytes + bytes);
+}
+
 /* Leaves so many bytes free on each disk, from now on. */
 static void leave_free(struct harness *harness, uint64_t bytes)
 {
-	for (uint32_t i = 0; i < shape.devices; i++) {
-		struct sz_space space;
-
-		OK(sz_backend_space(harness->disks[i], &space));
-		sz_memory_limit(harness->disks[i], space.total_bytes - space.free_bytes + bytes);
-	}
+	for (uint32_t i = 0; i < shape.devices; i++)
+		leave_free_on(harness, i, bytes);
 }
 
 static void give_all(struct harness *harness)
@@ -310,16 +314,23 @@ static void test_new_data_lets_history_go(void **state)
 	harness_fini(&harness);
 }
 
-static size_t spare_files(struct harness *harness, uint32_t device)
+/* Of a device, in the folder of one. */
+static size_t spare_files_in(struct harness *harness, uint32_t disk, uint32_t device)
 {
 	struct objects objects;
 	size_t count = 0;
 
 	objects_list(harness, &objects);
 	for (size_t i = 0; i < objects.count; i++)
-		count += objects.list[i].kind == SZ_KIND_SPARE && objects.list[i].disk == device;
+		count += objects.list[i].kind == SZ_KIND_SPARE && objects.list[i].disk == disk &&
+			 objects.list[i].device == device;
 	objects_free(&objects);
 	return count;
+}
+
+static size_t spare_files(struct harness *harness, uint32_t device)
+{
+	return spare_files_in(harness, device, device);
 }
 
 /* What removing a file is to a device. */
@@ -433,7 +444,94 @@ static void test_nothing_is_free_and_it_is_cut(void **state)
 	harness_fini(&base);
 }
 
-/* A spare that a crash left in part, that is missing, or lies about twice, is made whole, and costs nothing else. */
+/* One disk is full: the others keep their spares; those for seals stay as long as the others do. */
+static void test_one_disk_is_full(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	begin(&harness, 1);
+	OK(harness_seal(&harness));
+	OK(sz_store_collect(harness.store, true, NULL));
+	give_all(&harness);
+	leave_free_on(&harness, 1, 0);
+	OK(write_making_room(&harness, 1, 30, 4));
+	assert_int_equal(spare_files(&harness, 0), 2);
+	assert_int_equal(spare_files(&harness, 1), 1);
+	assert_int_equal(spare_files(&harness, 2), 2);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* A seal alone does with what is for writes, if that is enough. */
+static void test_a_seal_takes_no_more_than_it_needs(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	begin(&harness, 1);
+	OK(harness_seal(&harness));
+	OK(remove_some(&harness));
+	nothing_at_all(&harness);
+	OK(harness_seal(&harness));
+	for (uint32_t i = 0; i < shape.devices; i++)
+		assert_int_equal(spare_files(&harness, i), 1);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* Somebody else has removed what is for writes: that is no reason to lack it for ever. */
+static void test_a_spare_that_was_taken(void **state)
+{
+	struct harness harness;
+	struct objects objects;
+
+	(void)state;
+	begin(&harness, 1);
+	OK(harness_seal(&harness));
+	nothing_at_all(&harness);
+	objects_list(&harness, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		if (objects.list[i].kind == SZ_KIND_SPARE && objects.list[i].generation == 0)
+			object_remove(&harness, &objects.list[i]);
+	objects_free(&objects);
+	leave_free(&harness, 0);
+	assert_int_equal(write_making_room(&harness, 1, 256, 60), -ENOSPC);
+	give_all(&harness);
+	OK(harness_write(&harness, 1, 256, 60));
+	OK(harness_seal(&harness));
+	for (uint32_t i = 0; i < shape.devices; i++)
+		assert_int_equal(spare_files(&harness, i), 2);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+static uint64_t stored(struct harness *harness)
+{
+	struct sz_store_info info;
+
+	sz_store_info(harness->store, &info);
+	return info.stored_bytes;
+}
+
+static void check_stored(struct harness *harness)
+{
+	struct objects objects;
+	uint64_t bytes = 0;
+
+	objects_list(harness, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		bytes += objects.list[i].kind == SZ_KIND_SPARE ? 0 : objects.list[i].size_bytes;
+	objects_free(&objects);
+	assert_true(stored(harness) == bytes);
+}
+
+/*
+ * A spare that a crash left in part, or that is missing, is made whole, and costs nothing else. What is in the folder of
+ * another device stays there.
+ */
 static void test_a_spare_that_is_hurt(void **state)
 {
 	static const struct sz_bytes nothing = { 0 };
@@ -460,6 +558,12 @@ static void test_a_spare_that_is_hurt(void **state)
 	harness_open_clean(&harness);
 	for (uint32_t i = 0; i < shape.devices; i++)
 		assert_int_equal(spare_files(&harness, i), 2);
+	assert_int_equal(spare_files_in(&harness, 0, 2), 2);
+	check_stored(&harness);
+	nothing_at_all(&harness);
+	OK(remove_some(&harness));
+	assert_true(spare_files(&harness, 2) < 2);
+	assert_int_equal(spare_files_in(&harness, 0, 2), 2);
 	harness_check(&harness);
 	OK(harness_close(&harness));
 	harness_fini(&harness);
@@ -487,14 +591,6 @@ static void test_long_logs_are_sealed(void **state)
 	harness_check_recovered(&harness);
 	OK(harness_close(&harness));
 	harness_fini(&harness);
-}
-
-static uint64_t stored(struct harness *harness)
-{
-	struct sz_store_info info;
-
-	sz_store_info(harness->store, &info);
-	return info.stored_bytes;
 }
 
 /* All of a store is trimmed while its disks have no room for a compaction: what it took comes back. */
@@ -559,6 +655,9 @@ int main(void)
 		cmocka_unit_test(test_new_data_lets_history_go),
 		cmocka_unit_test(test_nothing_is_free),
 		cmocka_unit_test(test_nothing_is_free_and_it_is_cut),
+		cmocka_unit_test(test_one_disk_is_full),
+		cmocka_unit_test(test_a_seal_takes_no_more_than_it_needs),
+		cmocka_unit_test(test_a_spare_that_was_taken),
 		cmocka_unit_test(test_a_spare_that_is_hurt),
 		cmocka_unit_test(test_long_logs_are_sealed),
 		cmocka_unit_test(test_trimmed_space_comes_back),

@@ -29,12 +29,13 @@ int sz_leaf_parse(const char *path, uint32_t *index_out);
 int sz_leaf_start(void);
 void sz_leaf_stop(void);
 
-/* The last write or flush that failed since the store was set. code 0: none did. */
+/* The last write or flush that failed since the store was set, or it was forgotten. code 0: none did. */
 struct sz_leaf_failure {
 	int code; /* -errno of the device */
 	uint32_t device;
 };
 struct sz_leaf_failure sz_leaf_last_failure(void);
+void sz_leaf_forget_failure(void);
 /* For how long no leaf has had anything to do. */
 uint64_t sz_leaf_idle_ns(void);
 

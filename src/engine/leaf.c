@@ -68,6 +68,13 @@ struct sz_leaf_failure sz_leaf_last_failure(void)
 	return failure;
 }
 
+void sz_leaf_forget_failure(void)
+{
+	(void)pthread_mutex_lock(&queue_lock);
+	last_failure = (struct sz_leaf_failure){ 0 };
+	(void)pthread_mutex_unlock(&queue_lock);
+}
+
 uint64_t sz_leaf_idle_ns(void)
 {
 	uint64_t idle_ns = 0;

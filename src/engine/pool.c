@@ -384,6 +384,9 @@ int sz_pool_export(struct sz_pool *pool, struct sz_error *error)
 			txg_wait_synced(spa_get_dsl(pool->spa), 0);
 			sz_pool_give_back(pool);
 		}
+		/* A failure that the pool has outlived is no sign of a suspension from here on. */
+		if (!spa_suspended(pool->spa))
+			sz_leaf_forget_failure();
 		sz_watch_blind(pool, true);
 		spa_close(pool->spa, pool_tag);
 		result = -export_retried();

@@ -15,6 +15,7 @@
 #include <errno.h>
 
 #define SEGMENTS_FIRST 256U
+#define TRIM_ATTEMPTS  16U /* each but the last has room made */
 
 struct segments { /* of a top-level vdev, or of a leaf */
 	zfs_range_seg64_t *at;
@@ -83,6 +84,21 @@ static void leaf_translate(struct sz_pool *pool, vdev_t *leaf, const zfs_range_s
 	*device_out = device;
 }
 
+/* It logs what it trims, and so may need room first. */
+static int device_trim(struct sz_device *device, uint64_t sector, uint64_t count)
+{
+	int result = -ENOSPC;
+
+	for (unsigned int i = 0; i < TRIM_ATTEMPTS && result == -ENOSPC; i++) {
+		uint64_t since_ns = sz_clock_ns();
+
+		result = sz_device_trim(device, sector, count);
+		if (result == -ENOSPC && sz_device_make_room(device, since_ns) != 0)
+			break;
+	}
+	return result;
+}
+
 /* One segment of a top-level vdev, on all of its leaves. */
 static int segment_trim(struct sz_pool *pool, vdev_t *top, const zfs_range_seg64_t *segment,
 			uint64_t *trimmed_bytes)
@@ -109,8 +125,8 @@ static int segment_trim(struct sz_pool *pool, vdev_t *top, const zfs_range_seg64
 			uint64_t start = VDEV_LABEL_START_SIZE + physical.at[at].rs_start;
 			uint64_t size = physical.at[at].rs_end - physical.at[at].rs_start;
 
-			result = sz_device_trim(devices[i], start / SZ_SECTOR_BYTES,
-						size / SZ_SECTOR_BYTES);
+			result = device_trim(devices[i], start / SZ_SECTOR_BYTES,
+					     size / SZ_SECTOR_BYTES);
 			*trimmed_bytes += size;
 		}
 	}

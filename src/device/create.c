@@ -278,6 +278,11 @@ int sz_store_create(const struct sz_store_create *options, const struct sz_passp
 						 options->device_count, error);
 	if (result == 0)
 		result = store_write(store, 1, error);
+	/* The lock record says from the start that this is no copy: only so the note of places counts. */
+	if (result == 0)
+		result = sz_lock_take(store, error);
+	if (result == 0)
+		result = sz_lock_announce(store, error);
 	if (result == 0)
 		folders_sync(&made);
 	made.keep = result == 0;

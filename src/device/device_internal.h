@@ -326,11 +326,12 @@ struct epoch {
 	uint32_t source_capacity;
 	struct log_writer log;
 	uint64_t committed; /* sequence number of the last commit record that is durable */
-	uint64_t end;     /* sequence number at which the epoch ended; 0: it is live, or will be */
-	bool is_complete; /* its last commit record, after its end, is durable */
-	bool is_dirty;    /* something was written or trimmed in it */
-	bool has_new_names; /* in live/, since it was last synced */
-	struct hot *hot;    /* NULL: none is changed */
+	uint64_t end; /* sequence number at which the epoch ended; 0: it is live, or will be */
+	bool has_unsynced_commit; /* one for which there was no space, and that is written some time */
+	bool is_complete;         /* its last commit record, after its end, is durable */
+	bool is_dirty;            /* something was written or trimmed in it */
+	bool has_new_names;       /* in live/, since it was last synced */
+	struct hot *hot;          /* NULL: none is changed */
 };
 struct epoch *sz_epoch_make(uint64_t number);
 void sz_epoch_free(struct epoch **epoch);
@@ -552,6 +553,8 @@ int sz_lock_take(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 /* Says who holds it. */
 int sz_lock_announce(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 int sz_lock_verify(const struct sz_store *store) MUST_CHECK;
+/* Was the lock record made in this folder? That of a copy is not; also without the lock. */
+bool sz_lock_is_own(const struct sz_store *store);
 void sz_lock_release(struct sz_store *store);
 int sz_store_unlock(struct sz_store *store, const struct sz_passphrase *passphrase,
 		    struct sz_error *error) MUST_CHECK;

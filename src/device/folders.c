@@ -148,6 +148,14 @@ int sz_folders_find(struct sz_store *store, const struct sz_store_open *options,
 	return result;
 }
 
+static bool any_is_given(const struct sz_store *store)
+{
+	for (uint32_t i = 0; i < store->folder_count; i++)
+		if (store->folders[i].is_given)
+			return true;
+	return false;
+}
+
 static const char places_purpose[] = "szpool1 places";
 
 static int absent_add(struct sz_store *store, char **path)
@@ -159,6 +167,21 @@ static int absent_add(struct sz_store *store, char **path)
 	store->absent = grown;
 	store->absent[store->absent_count++] = TAKE(*path);
 	return 0;
+}
+
+/*
+ * The note of a store that was copied names the folders of the one that it is a copy of: those are another's, who may
+ * be writing there.
+ */
+static bool places_are_ours(const struct sz_store *store, size_t noted_bytes)
+{
+	if (sz_lock_is_own(store))
+		return true;
+	if (noted_bytes > 0 && !any_is_given(store))
+		sz_warn("%s: is a copy, and the devices' folders that it names are the original's: "
+			"name its own with --device-dir",
+			store->path);
+	return false;
 }
 
 int sz_folders_find_places(struct sz_store *store, struct sz_error *error)
@@ -178,6 +201,8 @@ int sz_folders_find_places(struct sz_store *store, struct sz_error *error)
 	}
 	if (result != 0)
 		return sz_fail(error, result, "%s: %s", store->path, strerror(-result));
+	if (!places_are_ours(store, payload.length))
+		return 0;
 	cursor = (struct sz_cursor){ .data = payload.data, .length = payload.length };
 	while (cursor.offset < cursor.length && !cursor.failed) {
 		size_t length = (size_t)sz_cursor_le(&cursor, 2);
@@ -260,14 +285,6 @@ int sz_folders_update_places(struct sz_store *store, struct sz_error *error)
 	size_t count = device_paths(store, paths);
 
 	return sz_folders_write_places(store, store->folders[0].backend, paths, count, error);
-}
-
-static bool any_is_given(const struct sz_store *store)
-{
-	for (uint32_t i = 0; i < store->folder_count; i++)
-		if (store->folders[i].is_given)
-			return true;
-	return false;
 }
 
 void sz_folders_remember(struct sz_store *store)
@@ -370,22 +387,18 @@ static void rest_assign(struct sz_store *store, const struct scores *scores, uin
 	}
 }
 
-void sz_folders_assign(struct sz_store *store)
+/* Those for which most speaks, first. given: only those that were named with the opening. */
+static void best_assign(struct sz_store *store, const struct scores *scores, uint32_t first,
+			bool given)
 {
-	CLEANUP_FREE struct scores *scores = calloc(1, sizeof(*scores));
-	/* The store's own folder is no device's. */
-	uint32_t first = store->path == NULL ? 0 : 1;
-
-	if (scores == NULL)
-		return; /* all devices are missing then, and the pool says so */
-	scores_count(store, scores);
 	for (;;) {
 		uint32_t best = 0;
 		uint32_t best_folder = 0;
 		uint32_t best_device = 0;
 
 		for (uint32_t folder = first; folder < store->folder_count; folder++) {
-			if (store->folders[folder].device != NO_DEVICE)
+			if (store->folders[folder].device != NO_DEVICE ||
+			    (given && !store->folders[folder].is_given))
 				continue;
 			for (uint32_t device = 0; device < store->device_count; device++) {
 				uint32_t score = score_of(store, scores, folder, device);
@@ -402,6 +415,19 @@ void sz_folders_assign(struct sz_store *store)
 		store->folders[best_folder].device = best_device;
 		store->devices[best_device].folder = best_folder;
 	}
+}
+
+void sz_folders_assign(struct sz_store *store)
+{
+	CLEANUP_FREE struct scores *scores = calloc(1, sizeof(*scores));
+	/* The store's own folder is no device's. */
+	uint32_t first = store->path == NULL ? 0 : 1;
+
+	if (scores == NULL)
+		return; /* all devices are missing then, and the pool says so */
+	scores_count(store, scores);
+	best_assign(store, scores, first, true);
+	best_assign(store, scores, first, false);
 	rest_assign(store, scores, first);
 }
 

@@ -167,6 +167,23 @@ int sz_lock_take(struct sz_store *store, struct sz_error *error)
 		       : sz_fail(error, -EBUSY, "%s is being opened by others", store->path);
 }
 
+bool sz_lock_is_own(const struct sz_store *store)
+{
+	CLEANUP_FD int fd = -1;
+	CLEANUP_FREE char *path = NULL;
+	char name[SZ_OBJECT_NAME_BYTES];
+	struct sz_id id;
+
+	if (store->path == NULL || store->is_own)
+		return true;
+	sz_id_make(SZ_KIND_LOCK, SZ_STORE_WIDE, 0, 0, &id);
+	sz_name_encode(store->keys, &id, name);
+	if (asprintf(&path, "%s/%s", store->path, name) < 0)
+		return false;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	return fd >= 0 && record_is_own(store, fd);
+}
+
 int sz_lock_announce(struct sz_store *store, struct sz_error *error)
 {
 	CLEANUP_FD int fd = -1;

@@ -224,30 +224,45 @@ static int commit_sync(struct sz_device *device, struct epoch *epoch, struct sz_
 	return result;
 }
 
-int sz_epoch_commit(struct sz_device *device, struct epoch *epoch)
+/* All that the epoch has written until now. */
+static int epoch_sync(struct sz_device *device, struct epoch *epoch)
 {
 	CLEANUP_BYTES struct sz_bytes dirty = { 0 };
-	struct sz_log_entry commit = { 0 };
+	struct source **sources;
 	bool has_new_names = false;
+	int result = dirty_take(device, epoch, &dirty, &has_new_names);
+
+	if (result == 0)
+		return commit_sync(device, epoch, &dirty, has_new_names);
+	sources = (struct source **)(void *)dirty.data;
+	for (size_t i = 0; i < dirty.length / sizeof(struct source *); i++)
+		sz_source_drop(&sources[i]);
+	return result;
+}
+
+int sz_epoch_commit(struct sz_device *device, struct epoch *epoch)
+{
+	struct sz_log_entry commit = { 0 };
 	int result = sz_device_check(device);
 
 	if (result != 0)
 		return result;
+	/* Only one record may be on disk before what it covers (scan.c): that of before is settled first. */
+	if (epoch->has_unsynced_commit) {
+		result = epoch_sync(device, epoch);
+		if (result != 0)
+			return sz_device_fail(device, result);
+		epoch->has_unsynced_commit = false;
+	}
 	result = commit_append(device, epoch, &commit);
 	if (result == -EALREADY)
 		return 0;
-	if (is_full(result)) /* the record keeps its bytes and its place */
+	if (is_full(result)) { /* the record keeps its bytes and its place, and may be written at any time */
+		epoch->has_unsynced_commit = true;
 		return -ENOSPC;
-	if (result == 0)
-		result = dirty_take(device, epoch, &dirty, &has_new_names);
-	if (result == 0) {
-		result = commit_sync(device, epoch, &dirty, has_new_names);
-	} else {
-		struct source **sources = (struct source **)(void *)dirty.data;
-
-		for (size_t i = 0; i < dirty.length / sizeof(struct source *); i++)
-			sz_source_drop(&sources[i]);
 	}
+	if (result == 0)
+		result = epoch_sync(device, epoch);
 	if (result != 0) /* ZFS ignores it: what was not flushed must not be taken for flushed */
 		return sz_device_fail(device, result);
 	epoch->committed = commit.sequence;

@@ -188,13 +188,14 @@ static int pool_make(struct sz_store *store, bool read_only, struct sz_pool **po
 	pool->store = store;
 	pool->read_only = read_only;
 	pool->reclaimed_alloc = UINT64_MAX;
+	sz_leaf_set_store(store); /* which forgets what failed before */
 	result = sz_watch_start(pool);
 	if (result != 0) {
+		sz_leaf_set_store(NULL);
 		free(pool);
 		return sz_fail(error, result, "cannot start a thread");
 	}
 	(void)pthread_mutex_init(&pool->reclaim_lock, NULL);
-	sz_leaf_set_store(store);
 	*pool_out = pool;
 	return 0;
 }

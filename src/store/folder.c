@@ -33,6 +33,7 @@ struct folder {
 	int fd;
 	bool read_only;
 	atomic_bool live_is_durable; /* live/'s own name was synced since it was made or found */
+	atomic_bool has_made_live;   /* a file, by this process */
 };
 
 struct folder_file {
@@ -217,12 +218,15 @@ static int folder_create(struct sz_backend *backend, enum sz_part part, const ch
 	rc = file_make(folder, &fd, file_out);
 	if (rc != 0)
 		(void)unlinkat(part_fd, name, 0);
+	else if (part == SZ_LIVE)
+		atomic_store(&folder->has_made_live, true);
 	return rc;
 }
 
 /*
  * When the kernel could not write pages it has them still, and takes them for written: what was read would not be
- * there after a restart. Where they cannot be written now either, the reader meets what is on the disk.
+ * there after a restart. Where they cannot be written now either, the reader meets what is on the disk. Not once we
+ * write here ourselves: what an earlier opening left has been read by then.
  */
 #define WRITTEN (SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
 static void cache_drop(int fd)
@@ -251,7 +255,7 @@ static int folder_open(struct sz_backend *backend, enum sz_part part, const char
 		return failure(folder, errno);
 	if (!S_ISREG(status.st_mode))
 		return -ENOENT;
-	if (part == SZ_LIVE)
+	if (part == SZ_LIVE && !atomic_load(&folder->has_made_live))
 		cache_drop(fd);
 	return file_make(folder, &fd, file_out);
 }

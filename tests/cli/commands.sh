@@ -150,6 +150,16 @@ then_ok "by its place" warns "$work/near/1: a device's folder was there"
 mv 1 near/1
 ok "and found again" run scrub apart
 then_ok "without a word" test ! -s err
+# A copy of the store's own folder alone names the original's devices, which are not its own.
+cp -a apart twin
+find near apart -type f -exec sha256sum {} + | sort >before
+fails "a copy does not write to the original's devices" 6 "no root is left" run mkdir twin /x
+then_ok "and says whose they are" warns "is a copy, and the devices' folders that it names are the original's"
+cp -a near twins
+ok "it has its own" run mkdir --device-dir twins/1 --device-dir twins/2 twin /x
+prints "and remembers them" x bash -c "'$szpool' ls twin | grep x"
+find near apart -type f -exec sha256sum {} + | sort >after
+ok "the original is as it was" cmp before after
 fails "a folder named twice" 1 "near/1/: is named twice" run ls --device-dir near/1 --device-dir near/1/ apart
 fails "the store as a device" 1 "apart: is the store's own folder" run ls --device-dir apart apart
 fails "a folder that is not there" 1 "--device-dir far/1: No such file" run ls --device-dir far/1 apart

@@ -593,6 +593,7 @@ static void test_live_files_are_read_from_the_disk(void **state)
 	unsigned char resident[PAGES];
 	unsigned int in_memory = 0;
 	struct statfs disk;
+	struct sz_backend *again;
 	struct sz_file *file;
 	void *map;
 	int fd;
@@ -603,7 +604,8 @@ static void test_live_files_are_read_from_the_disk(void **state)
 	OK(sz_backend_create(fixture->backend, SZ_LIVE, "a", &file));
 	OK(sz_file_write(file, content, sizeof(content), 0));
 	sz_file_close(file);
-	OK(sz_backend_open(fixture->backend, SZ_LIVE, "a", &file));
+	OK(sz_folder_open(fixture->path, false, &again));
+	OK(sz_backend_open(again, SZ_LIVE, "a", &file));
 	fd = open(in(fixture, "live/a"), O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
 	map = mmap(NULL, sizeof(content), PROT_READ, MAP_SHARED, fd, 0);
@@ -615,6 +617,7 @@ static void test_live_files_are_read_from_the_disk(void **state)
 	OK(munmap(map, sizeof(content)));
 	OK(close(fd));
 	sz_file_close(file);
+	sz_backend_close(again);
 }
 
 /* A file's life: made, filled, synced, moved, listed, read, removed. The first error ends it. */

@@ -390,6 +390,11 @@ int daemon_ready(struct daemon *daemon, struct sz_error *error) MUST_CHECK;
 
 /* Paths in the pool. */
 #define NAME_BYTES 256U /* of a name, with the final NUL */
+/* Is the name in that folder a dataset's place? What is in it is another file system's. */
+int place_find(struct sz_fs *fs, uint64_t parent, const char *name, bool *is_place_out) MUST_CHECK;
+/* Why it is left out. dataset: the one that the place is in; NULL: the root dataset */
+#define PLACE_TEXT_BYTES 320U
+void place_text(const char *dataset, const char *name, char text[PLACE_TEXT_BYTES]);
 /* Follows an absolute path. */
 int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out,
 	      struct sz_error *error) MUST_CHECK;

@@ -294,16 +294,36 @@ static int folder_finish(struct get *get, uint64_t inode, const char *target)
 	return result == 0 ? attributes_get(get, inode, &stat, target) : result;
 }
 
+/* What another file system has its place in. */
+static int place_leave_out(struct get *get, const struct walk_step *step, bool *is_place_out)
+{
+	char text[PLACE_TEXT_BYTES];
+	int result = 0;
+
+	*is_place_out = false;
+	if (!step->is_root)
+		result = place_find(get->fs, step->parent, step->name, is_place_out);
+	if (!*is_place_out)
+		return result;
+	place_text(get->invocation->options.dataset, step->name, text);
+	file_tell(&get->progress, step->name, text);
+	get->left_out++;
+	return 0;
+}
+
 static int step_get(struct get *get, struct walk *walk, const struct walk_step *step,
 		    bool keep_root)
 {
+	bool is_place = false;
 	int result = 0;
 
 	get->path = step->path;
 	switch (step->event) {
 	case WALK_ENTER:
-		result = folder_get(step->path, step->is_root && keep_root);
-		if (result != 0)
+		result = place_leave_out(get, step, &is_place);
+		if (result == 0 && !is_place)
+			result = folder_get(step->path, step->is_root && keep_root);
+		if (result != 0 || is_place)
 			walk_skip(walk);
 		break;
 	case WALK_LEAVE:

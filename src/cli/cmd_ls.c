@@ -144,6 +144,24 @@ static int folder_push(struct listing *listing, char *path)
 	return 0;
 }
 
+/* A folder that is still to be listed, if it is none of another file system. */
+static int subfolder_push(struct listing *listing, const char *path, uint64_t folder,
+			  const char *name)
+{
+	char text[PLACE_TEXT_BYTES];
+	bool is_place;
+	int result = place_find(listing->fs, folder, name, &is_place);
+
+	if (result != 0)
+		return sz_fail(&listing->invocation->error, result, "%s: %s", name,
+			       strerror(-result));
+	if (!is_place)
+		return folder_push(listing, path_join(path, name));
+	place_text(listing->invocation->options.dataset, name, text);
+	(void)fprintf(console_err(), "szpool: %s: %s\n", name, text);
+	return 0;
+}
+
 static int folder_list(struct listing *listing, const char *path)
 {
 	struct entries entries;
@@ -173,7 +191,7 @@ static int folder_list(struct listing *listing, const char *path)
 	for (size_t i = entries.count; result == 0 && i > 0; i--)
 		if (option_is_given(listing->invocation, OPTION_RECURSIVE) &&
 		    S_ISDIR(entries.data[i - 1].mode_type))
-			result = folder_push(listing, path_join(path, entries.data[i - 1].name));
+			result = subfolder_push(listing, path, folder, entries.data[i - 1].name);
 	entries_free(&entries);
 	return result;
 }

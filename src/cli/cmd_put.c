@@ -224,10 +224,14 @@ static bool time_differs(const struct timespec *a, const struct timespec *b)
 static void change_check(struct put *put, const char *path, int fd, const struct stat *before)
 {
 	struct stat after;
+	struct stat named;
+	bool is_same = fstat(fd, &after) == 0 && after.st_size == before->st_size &&
+		       !time_differs(&after.st_mtim, &before->st_mtim);
 
-	if (fstat(fd, &after) == 0 && after.st_size == before->st_size &&
-	    !time_differs(&after.st_mtim, &before->st_mtim) &&
-	    !time_differs(&after.st_ctim, &before->st_ctim))
+	/* A name more, or less, or another file in its place: what was read stays what it was. */
+	if (is_same && (!time_differs(&after.st_ctim, &before->st_ctim) ||
+			after.st_nlink != before->st_nlink || lstat(path, &named) != 0 ||
+			named.st_dev != after.st_dev || named.st_ino != after.st_ino))
 		return;
 	file_tell(&put->progress, path, "changed while it was read; put it again");
 	put->changed++;
@@ -324,7 +328,8 @@ static int folder_put(struct put *put, FTS *walk, FTSENT *entry, uint64_t parent
 {
 	const struct sz_fs_new new = new_of(entry->fts_statp);
 	struct stat existing;
-	uint64_t inode;
+	uint64_t inode = 0;
+	bool is_place;
 	int result;
 
 	if (is_own(put, entry->fts_statp)) {
@@ -338,13 +343,15 @@ static int folder_put(struct put *put, FTS *walk, FTSENT *entry, uint64_t parent
 	if (result == 0)
 		name_changed(put->fs, parent, name);
 	if (result == -EEXIST) {
-		if (parent == sz_fs_root(put->fs) && sz_fs_is_child(put->fs, name)) {
+		result = place_find(put->fs, parent, name, &is_place);
+		if (is_place) {
 			(void)fts_set(walk, entry, FTS_SKIP);
 			return leave_out(put, entry->fts_path,
 					 "a dataset has its place in the pool; put it there with "
 					 "--dataset");
 		}
-		result = sz_fs_lookup(put->fs, parent, name, &inode);
+		if (result == 0)
+			result = sz_fs_lookup(put->fs, parent, name, &inode);
 		if (result == 0)
 			result = sz_fs_getattr(put->fs, inode, &existing);
 		if (result == 0 && !S_ISDIR(existing.st_mode)) {

@@ -76,11 +76,16 @@ static int remove_one(struct removal *removal, const char *path)
 	char name[NAME_BYTES];
 	uint64_t parent;
 	uint64_t inode = 0;
+	bool is_place;
 	bool is_full;
 	int result = path_parent(removal->fs, path, &parent, name, error);
 
 	if (result == 0) {
 		result = sz_fs_lookup(removal->fs, parent, name, &inode);
+		if (result == 0)
+			result = place_find(removal->fs, parent, name, &is_place);
+		if (result == 0 && is_place)
+			result = -EBUSY;
 		if (result != 0)
 			(void)fail(removal, path, result);
 	}

@@ -68,6 +68,18 @@ static int end_check(struct sz_fs *fs, const char *path, uint64_t inode, struct 
 	return result == 0 ? 0 : sz_fail(error, result, "%s: %s", path, strerror(-result));
 }
 
+int place_find(struct sz_fs *fs, uint64_t parent, const char *name, bool *is_place_out)
+{
+	*is_place_out = false;
+	return parent == sz_fs_root(fs) ? sz_fs_is_child(fs, name, is_place_out) : 0;
+}
+
+void place_text(const char *dataset, const char *name, char text[PLACE_TEXT_BYTES])
+{
+	(void)snprintf(text, PLACE_TEXT_BYTES, "left out: a dataset of its own; --dataset %s%s%s",
+		       dataset != NULL ? dataset : "", dataset != NULL ? "/" : "", name);
+}
+
 int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out, struct sz_error *error)
 {
 	const char *rest = path;
@@ -79,12 +91,16 @@ int path_find(struct sz_fs *fs, const char *path, uint64_t *inode_out, struct sz
 	if (result != 0)
 		return result;
 	while (path_next(&rest, name, &too_long)) {
+		bool is_child = false;
+
 		/* Nothing is to be put under what is seen there in a mount. */
-		if (inode == sz_fs_root(fs) && sz_fs_is_child(fs, name))
+		result = place_find(fs, inode, name, &is_child);
+		if (is_child)
 			return sz_fail(error, -EXDEV,
 				       "%s: '%s' is a dataset of its own; name it with --dataset",
 				       path, name);
-		result = sz_fs_lookup(fs, inode, name, &inode);
+		if (result == 0)
+			result = sz_fs_lookup(fs, inode, name, &inode);
 		if (result == -ENOENT)
 			return sz_fail(error, result,
 				       "%s: No such file or folder in the pool ('%s' is missing)",

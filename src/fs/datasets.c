@@ -18,18 +18,21 @@ static bool is_snapshot(const struct sz_fs *fs)
 	return strchr(fs->name, '@') != NULL;
 }
 
-static bool has_place(const char *dataset)
+static int has_place(const char *dataset, bool *has_place_out)
 {
 	char mountpoint[ZAP_MAXVALUELEN];
 	char source[ZFS_MAX_DATASET_NAME_LEN];
 	uint64_t canmount = ZFS_CANMOUNT_ON;
+	int result =
+		dsl_prop_get_integer(dataset, zfs_prop_to_name(ZFS_PROP_CANMOUNT), &canmount, NULL);
 
-	if (dsl_prop_get_integer(dataset, zfs_prop_to_name(ZFS_PROP_CANMOUNT), &canmount, NULL) !=
-		    0 ||
-	    dsl_prop_get(dataset, zfs_prop_to_name(ZFS_PROP_MOUNTPOINT), 1, sizeof(mountpoint),
-			 mountpoint, source) != 0)
-		return false;
-	return canmount == ZFS_CANMOUNT_ON && strcmp(source, dataset) != 0;
+	if (result == 0)
+		result = dsl_prop_get(dataset, zfs_prop_to_name(ZFS_PROP_MOUNTPOINT), 1,
+				      sizeof(mountpoint), mountpoint, source);
+	if (result != 0)
+		return fs_error(result);
+	*has_place_out = canmount == ZFS_CANMOUNT_ON && strcmp(source, dataset) != 0;
+	return 0;
 }
 
 /* The full name of a dataset below another. */
@@ -45,17 +48,22 @@ static bool name_join(const struct sz_fs *fs, const char *name, char full[SZ_DAT
 	return true;
 }
 
-bool sz_fs_is_child(struct sz_fs *fs, const char *name)
+int sz_fs_is_child(struct sz_fs *fs, const char *name, bool *is_child_out)
 {
 	char full[SZ_DATASET_NAME_BYTES];
-	bool is_child;
+	bool is_fs;
 	objset_t *os;
+	int result;
 
-	if (!name_join(fs, name, full) || dmu_objset_hold(full, datasets_tag, &os) != 0)
-		return false;
-	is_child = dmu_objset_type(os) == DMU_OST_ZFS;
+	*is_child_out = false;
+	if (!name_join(fs, name, full))
+		return 0;
+	result = dmu_objset_hold(full, datasets_tag, &os);
+	if (result != 0)
+		return result == ENOENT ? 0 : fs_error(result);
+	is_fs = dmu_objset_type(os) == DMU_OST_ZFS;
 	dmu_objset_rele(os, datasets_tag);
-	return is_child && has_place(full);
+	return is_fs ? has_place(full, is_child_out) : 0;
 }
 
 /* from: the head, or another that is open beside it. */
@@ -167,12 +175,14 @@ int sz_fs_children_place(struct sz_fs *fs)
 					       .uid = root.st_uid,
 					       .gid = root.st_gid };
 		uint64_t number;
+		bool is_child;
 
-		if (!sz_fs_is_child(fs, names[i]))
+		result = sz_fs_is_child(fs, names[i], &is_child);
+		if (result != 0 || !is_child)
 			continue;
-		result = sz_fs_mkdir(fs, fs->root, names[i], &new, &number);
-		if (result == -EEXIST)
-			result = 0;
+		result = sz_fs_lookup(fs, fs->root, names[i], &number);
+		if (result == -ENOENT)
+			result = sz_fs_mkdir(fs, fs->root, names[i], &new, &number);
 	}
 	return result;
 }
@@ -190,15 +200,80 @@ static void dataset_fill(objset_t *os, void *argument, cred_t *cr, dmu_tx_t *tx)
 	format_in(os, owner->uid, owner->gid, tx);
 }
 
-/* The folder that stands for it. */
-static int dataset_place(struct sz_fs *head, const char *dataset, struct sz_error *error)
+static int parent_open(struct sz_fs *head, const char *dataset, struct sz_fs **fs_out,
+		       struct sz_error *error)
 {
 	const char *slash = strrchr(dataset, '/');
 	CLEANUP_FREE char *parent =
 		slash == NULL ? NULL : strndup(dataset, (size_t)(slash - dataset));
+
+	return slash != NULL && parent == NULL ? sz_fail(error, -ENOMEM, "no memory")
+					       : sz_fs_dataset_open(head, parent, fs_out, error);
+}
+
+static int entry_seen(void *context, const char *name, uint64_t number, uint32_t mode_type,
+		      uint64_t next_cookie)
+{
+	bool *is_empty = context;
+
+	(void)number;
+	(void)mode_type;
+	(void)next_cookie;
+	*is_empty = *is_empty && is_dot(name);
+	return *is_empty ? 0 : 1;
+}
+
+/* What is in that place could not be reached any more. -EEXIST */
+static int place_check(struct sz_fs *fs, const char *name)
+{
+	bool is_empty = true;
+	bool is_child = false;
+	uint64_t number;
+	struct stat stat;
+	int result = sz_fs_lookup(fs, fs->root, name, &number);
+
+	if (result == -ENOENT)
+		return 0;
+	if (result == 0)
+		result = sz_fs_is_child(fs, name, &is_child);
+	if (result == 0)
+		result = sz_fs_getattr(fs, number, &stat);
+	if (result != 0 || is_child)
+		return result;
+	if (!S_ISDIR(stat.st_mode))
+		return -EEXIST;
+	result = sz_fs_readdir(fs, number, 0, entry_seen, &is_empty);
+	return result >= 0 && !is_empty ? -EEXIST : result;
+}
+
+/* The parent's not being there is told by who makes the dataset. */
+static int dataset_check(struct sz_fs *head, const char *dataset, struct sz_error *error)
+{
+	const char *slash = strrchr(dataset, '/');
+	const char *name = slash == NULL ? dataset : slash + 1;
+	struct sz_error ignored = { 0 };
 	struct sz_fs *fs = NULL;
-	int result = slash != NULL && parent == NULL ? sz_fail(error, -ENOMEM, "no memory")
-						     : sz_fs_dataset_open(head, parent, &fs, error);
+	int result = parent_open(head, dataset, &fs, &ignored);
+
+	if (result != 0 || fs == NULL)
+		return 0;
+	result = place_check(fs, name);
+	sz_fs_dataset_close(fs);
+	if (result == -EEXIST)
+		return sz_fail(error, result,
+			       "'%s' is there already, and is no empty folder: the dataset '%s' "
+			       "would hide it; move it first",
+			       name, dataset);
+	return result == 0 ? 0
+			   : sz_fail(error, result, "cannot look for '%s': %s", name,
+				     strerror(-result));
+}
+
+/* The folder that stands for it. */
+static int dataset_place(struct sz_fs *head, const char *dataset, struct sz_error *error)
+{
+	struct sz_fs *fs = NULL;
+	int result = parent_open(head, dataset, &fs, error);
 
 	if (result != 0 || fs == NULL)
 		return result;
@@ -227,6 +302,9 @@ int sz_fs_dataset_create(struct sz_fs *head, const char *dataset, uint32_t uid, 
 			dataset);
 	if (head->read_only)
 		return sz_fail(error, -EROFS, "the pool is open for reading only");
+	result = dataset_check(head, dataset, error);
+	if (result != 0)
+		return result;
 	result = dmu_objset_create(full, DMU_OST_ZFS, 0, NULL, dataset_fill, &owner);
 	if (result == EEXIST)
 		return sz_fail(error, -EEXIST, "there is a dataset '%s' already", dataset);

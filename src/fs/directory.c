@@ -244,7 +244,10 @@ int entry_remove(struct sz_fs *fs, uint64_t parent, const char *name, bool folde
 /* A folder that stands for a dataset stays. */
 static int place_check(struct sz_fs *fs, uint64_t parent, const char *name)
 {
-	return parent == fs->root && sz_fs_is_child(fs, name) ? -EBUSY : 0;
+	bool is_child = false;
+	int result = parent == fs->root ? sz_fs_is_child(fs, name, &is_child) : 0;
+
+	return is_child ? -EBUSY : result;
 }
 
 int sz_fs_unlink(struct sz_fs *fs, uint64_t parent, const char *name)

@@ -53,11 +53,11 @@ void sz_fs_dataset_close(struct sz_fs *fs);
  * Datasets have their place in their parent's root folder: is that name one? Not those that no kernel would mount there. A
  * folder there stands for it, which is not removed or renamed (-EBUSY); _place makes what is missing.
  */
-bool sz_fs_is_child(struct sz_fs *fs, const char *name);
+int sz_fs_is_child(struct sz_fs *fs, const char *name, bool *is_child_out) MUST_CHECK;
 int sz_fs_child_open(struct sz_fs *fs, const char *name, struct sz_fs **child_out,
 		     struct sz_error *error) MUST_CHECK;
 int sz_fs_children_place(struct sz_fs *fs) MUST_CHECK;
-/* A new, empty dataset, in its place. -EEXIST · -ENOENT: its parent · -EINVAL: no name for one · -EROFS */
+/* A new, empty dataset, in its place. -EEXIST: it, or something else in that place · -ENOENT: its parent · -EINVAL: no name for one · -EROFS */
 int sz_fs_dataset_create(struct sz_fs *head, const char *dataset, uint32_t uid, uint32_t gid,
 			 struct sz_error *error) MUST_CHECK;
 

@@ -45,14 +45,22 @@ static int entry_add(void *context, const char *name, uint64_t number, uint32_t 
 	return 0;
 }
 
+/* A dataset's place, or perhaps one: what it is, the kernel is told when it asks. */
+static bool is_place(const struct request *request, const struct entry *entry)
+{
+	bool is_child = false;
+
+	return entry->mode_type == S_IFDIR && request_is_at_top(request) &&
+	       (sz_fs_is_child(request->fs, entry->name, &is_child) != 0 || is_child);
+}
+
 /* Returns the entry's length; more than size: it was not added. */
 static size_t entry_put(const struct request *request, struct entry *entry, bool plus, char *to,
 			size_t size)
 {
 	/* Of these the kernel has inodes, or asks for them: without a number there it takes none. */
 	bool is_apart = strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0 ||
-			(entry->mode_type == S_IFDIR && request_is_at_top(request) &&
-			 sz_fs_is_child(request->fs, entry->name));
+			is_place(request, entry);
 	off_t next = (off_t)entry->next_cookie;
 	struct fuse_entry_param param = {
 		.attr = { .st_ino = entry->number | (ino_t)request->slot << NODE_SLOT_SHIFT,

@@ -8,7 +8,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct request request;
 	uint64_t number = 0;
-	int result;
+	bool is_child = false;
+	int result = 0;
 
 	if (!request_begin_any(&request, req, parent))
 		return;
@@ -16,12 +17,15 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		control_lookup(&request, parent, name);
 		return;
 	}
-	if (request_is_at_top(&request) && sz_fs_is_child(request.fs, name)) {
+	if (request_is_at_top(&request))
+		result = sz_fs_is_child(request.fs, name, &is_child);
+	if (is_child) {
 		result = child_enter(&request, name);
 		answer_entry(&request, result, request.number);
 		return;
 	}
-	result = sz_fs_lookup(request.fs, request.number, name, &number);
+	if (result == 0)
+		result = sz_fs_lookup(request.fs, request.number, name, &number);
 	answer_lookup(&request, result, number);
 }
 

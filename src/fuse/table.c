@@ -73,8 +73,9 @@ dev_t folder_device(const char *folder)
 		int start = 0;
 		int end = 0;
 
+		/* NOLINTNEXTLINE(cert-err34-c): the kernel's numbers fit */
 		if (sscanf(line, "%*s %*s %u:%u %*s %n%*s%n", &major_number, &minor_number, &start,
-			   &end) != 2 || /* NOLINT: the kernel's numbers fit */
+			   &end) != 2 ||
 		    end == 0)
 			continue;
 		line[end] = '\0';

@@ -157,6 +157,12 @@ kill $writer && wait $writer 2>/dev/null
 ok "what there was is stored" run ls store /growing
 ok "once it is still, it is stored without a word" run put store growing /
 then_ok "at all" test ! -s err
+printf x >other
+(sleep 0.2 && mv other growing) &
+mover=$!
+ok "what another file takes the name of is stored as it was" run put store growing /
+wait $mover
+then_ok "without a word" test ! -s err
 ok "remove it" run rm store /growing
 rm growing
 

@@ -94,5 +94,19 @@ prints "has them" hello cat m/music/old/hello
 fails "nothing is written" 1 "Read-only file system" touch m/music/x
 ok "umount" run umount m
 wait "$server"
+fails "get leaves it out, and says so" 1 "music: left out: a dataset of its own; --dataset music" run get store / got
+ok "no folder looks like it" test ! -e got/music
+ok "ls -R goes on" run ls -R store /
+then_ok "and says so" grep -qF "music: left out: a dataset of its own; --dataset music" err
+run ls -R --dataset music store / >out 2>err
+then_ok "of one that is deeper, too" grep -qF "old: left out: a dataset of its own; --dataset music/old" err
+mkdir taken && touch taken/x
+ok "put a folder" run put --dataset music store taken hello /
+fails "nothing is hidden by a dataset: a folder" 1 "'taken' is there already" run create-dataset store music/taken
+fails "a file" 1 "'hello' is there already" run create-dataset store music/hello
+ok "none was made" run rm --dataset music -r store /taken /hello
+ok "an empty folder" run mkdir --dataset music store /taken
+ok "is its place" run create-dataset store music/taken
+fails "which is not removed" 1 "resource busy" run rm --dataset music -r store /taken
 ok "it is sound" bash -c "'$szpool' scrub store | grep -q 'with 0 errors'"
 done_testing

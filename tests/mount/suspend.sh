@@ -89,20 +89,20 @@ ok "it needs no repair" run mount disk/store m
 prints "what was synced is there" synced cat m/synced
 
 # Another mount has its place meanwhile.
+ok "umount" run umount m
+"$szpool" mount --foreground disk/store m 2>mounted &
+server=$!
+until is_mounted; do sleep 0.1; done
 exec 3<m/synced
 python3 shutdown.py
 prints "gone again" EIO error_of "$new_file_synced"
+prints "it is refused" EIO error_of 'os.listdir("m")'
+sleep 1
 umount -l m && mount -t tmpfs none m
 disk_return
-has_ended() {
-	for _ in $(seq 60); do
-		! run ls disk/store >/dev/null 2>&1 || return 0
-		sleep 0.5
-	done
-	return 1
-}
-ok "the process ends" has_ended
-ok "what is mounted there stays" findmnt -t tmpfs m
+ok "the process ends" timeout 60 tail --pid="$server" -f /dev/null
+ok "and says why" grep -q "something else is mounted there" mounted
+ok "that stays" findmnt -t tmpfs m
 exec 3<&-
 umount m
 ok "mount" run mount disk/store m

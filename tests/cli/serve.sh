@@ -142,6 +142,11 @@ pid=$(pgrep -nf "serve --seal-interval off synced")
 putter=$!
 arrived() { env -u SZPOOL_PASSPHRASE_FILE "$szpool" ls -R synced / >arrived && [ "$(wc -l <arrived)" -gt 200 ]; }
 ok "some of it arrives" within_seconds arrived
+# What is listed may be on its way to the log still. One after the other comes, so it is there when more has come.
+more_arrived() {
+	env -u SZPOOL_PASSPHRASE_FILE "$szpool" ls -R synced / >later && [ "$(wc -l <later)" -gt "$(wc -l <arrived)" ]
+}
+ok "and more" within_seconds more_arrived
 kill -KILL "$pid"
 wait $putter 2>/dev/null
 while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done

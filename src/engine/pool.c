@@ -323,10 +323,10 @@ static int labels_import(struct sz_store *store, const struct sz_labels *labels,
 {
 	nvlist_t *properties;
 	char name[] = SZ_POOL_NAME;
-	struct sz_pool *pool;
+	struct sz_pool *pool = NULL;
 	int result = pool_make(store, read_only, &pool, error);
 
-	if (result != 0)
+	if (result != 0 || pool == NULL)
 		return result;
 	properties = fnvlist_alloc();
 	fnvlist_add_string(properties, zpool_prop_to_name(ZPOOL_PROP_CACHEFILE), "none");

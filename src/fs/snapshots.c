@@ -14,11 +14,11 @@ static const char *dataset_of(const struct sz_fs *fs)
 	return rest[0] == '/' ? rest + 1 : NULL;
 }
 
-struct sz_fs *sz_fs_opened_find(struct sz_fs *fs, const char *full)
+struct sz_fs *sz_fs_opened_find(struct sz_fs *head, const char *full)
 {
 	struct sz_fs *opened;
 
-	LIST_FOREACH(opened, &fs->snapshots, in_snapshots)
+	LIST_FOREACH(opened, &head->snapshots, in_snapshots)
 		if (strcmp(opened->name, full) == 0)
 			return opened;
 	return NULL;

@@ -209,7 +209,7 @@ int store_fail(struct invocation *, int result);
 int session_open(struct invocation *, bool read_only, enum session_parts,
 		 struct session *session_out) MUST_CHECK;
 /*
- * For sz_engine_on_suspend; the context is the invocation. From then on all work in the pool blocks, its closing too. What was
+ * For sz_pool_on_suspend; the context is the invocation. From then on all work in the pool blocks, its closing too. What was
  * synced is on disk, and an opening needs no repair, so the process just ends; or, if it serves a mount, begins anew.
  */
 void pool_is_suspended(void *context, const struct sz_error *error);

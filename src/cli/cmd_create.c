@@ -262,7 +262,7 @@ static int pool_make(struct invocation *invocation, const struct sz_passphrase *
 
 	if (result == 0)
 		result = sz_engine_start(options->memory_bytes, error);
-	sz_engine_on_suspend(pool_is_suspended, invocation);
+	sz_pool_on_suspend(pool_is_suspended, invocation);
 	if (result == 0)
 		result = sz_pool_create(session.store, options->raid, options->properties,
 					options->property_count, &session.pool, error);

@@ -270,7 +270,7 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 	read_only = read_only && (result != 0 || !sz_store_is_volatile(session->store));
 	if (result == 0 && parts != SESSION_STORE) {
 		result = sz_engine_start(invocation->options.memory_bytes, error);
-		sz_engine_on_suspend(pool_is_suspended, invocation);
+		sz_pool_on_suspend(pool_is_suspended, invocation);
 		if (result == 0)
 			result = sz_pool_import(session->store, read_only, &session->pool, error);
 	}

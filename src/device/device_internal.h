@@ -445,7 +445,8 @@ struct sz_store {
 	struct key_slab slab;
 	struct folder folders[FOLDERS_MAX];
 	uint32_t folder_count;
-	char **absent; /* where the PLACES note has folders, and nothing is */
+	bool has_others_places; /* the PLACES note is of the store that this one is a copy of */
+	char **absent;          /* where the PLACES note has folders, and nothing is */
 	size_t absent_count;
 	struct catalog catalog;
 	struct cache cache;
@@ -546,8 +547,11 @@ int sz_folder_add(struct sz_store *store, struct sz_backend *backend) MUST_CHECK
 void sz_folders_assign(struct sz_store *store);
 /* Once that is said: warns of folders that are not where they are to be, or are no device's. */
 void sz_folders_tell(const struct sz_store *store);
-/* Of a store that is written to: the PLACES note says where the folders are now. */
-void sz_folders_remember(struct sz_store *store);
+/*
+ * Of a store that is written to: the PLACES note says where the folders are now. Before the lock record says that it is no
+ * copy: an error is only that a note of the original's places stays.
+ */
+int sz_folders_remember(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 /* Takes the lock, for reading or writing; nothing of the store changes. */
 int sz_lock_take(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 /* Says who holds it. */

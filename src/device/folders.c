@@ -173,11 +173,12 @@ static int absent_add(struct sz_store *store, char **path)
  * The note of a store that was copied names the folders of the one that it is a copy of: those are another's, who may
  * be writing there.
  */
-static bool places_are_ours(const struct sz_store *store, size_t noted_bytes)
+static bool places_are_ours(struct sz_store *store, size_t noted_bytes)
 {
 	if (sz_lock_is_own(store))
 		return true;
-	if (noted_bytes > 0 && !any_is_given(store))
+	store->has_others_places = noted_bytes > 0;
+	if (store->has_others_places && !any_is_given(store))
 		sz_warn("%s: is a copy, and the devices' folders that it names are the original's: "
 			"name its own with --device-dir",
 			store->path);
@@ -287,7 +288,7 @@ int sz_folders_update_places(struct sz_store *store, struct sz_error *error)
 	return sz_folders_write_places(store, store->folders[0].backend, paths, count, error);
 }
 
-void sz_folders_remember(struct sz_store *store)
+int sz_folders_remember(struct sz_store *store, struct sz_error *error)
 {
 	CLEANUP_BYTES struct sz_bytes payload = { 0 };
 	CLEANUP_BYTES struct sz_bytes now = { 0 };
@@ -296,8 +297,9 @@ void sz_folders_remember(struct sz_store *store)
 	struct sz_backend *home = store->folders[0].backend;
 	int result;
 
-	if (store->path == NULL || (!any_is_given(store) && store->absent_count == 0))
-		return;
+	if (store->path == NULL ||
+	    (!any_is_given(store) && store->absent_count == 0 && !store->has_others_places))
+		return 0;
 	result = places_encode(store, paths, count, &payload);
 	/* A disk that is not there now may come back. */
 	for (size_t i = 0; count < store->device_count && i < store->absent_count && result == 0;
@@ -307,12 +309,17 @@ void sz_folders_remember(struct sz_store *store)
 	    sz_note_read(store->keys, home, SZ_KIND_PLACES, places_purpose, &now) == 0 &&
 	    now.length == payload.length &&
 	    (now.length == 0 || memcmp(now.data, payload.data, now.length) == 0))
-		return;
+		return 0;
 	if (result == 0)
 		result = sz_note_write(store->keys, home, SZ_KIND_PLACES, places_purpose, &payload);
+	if (result != 0 && store->has_others_places)
+		return sz_fail(error, result,
+			       "%s: where the devices' folders are cannot be noted: %s",
+			       store->path, strerror(-result));
 	if (result != 0)
 		sz_warn("%s: where the devices' folders are cannot be noted: %s", store->path,
 			strerror(-result));
+	return 0;
 }
 
 struct scores {

@@ -146,20 +146,27 @@ static int lock_try(struct sz_store *store, struct sz_error *error)
 	return 0;
 }
 
-int sz_lock_take(struct sz_store *store, struct sz_error *error)
+/* The caller's. */
+static char *record_path(const struct sz_store *store)
 {
 	char name[SZ_OBJECT_NAME_BYTES];
 	struct sz_id id;
+	char *path;
+
+	sz_id_make(SZ_KIND_LOCK, SZ_STORE_WIDE, 0, 0, &id);
+	sz_name_encode(store->keys, &id, name);
+	return asprintf(&path, "%s/%s", store->path, name) < 0 ? NULL : path;
+}
+
+int sz_lock_take(struct sz_store *store, struct sz_error *error)
+{
 	int result = -EAGAIN;
 
 	if (store->path == NULL)
 		return 0;
-	sz_id_make(SZ_KIND_LOCK, SZ_STORE_WIDE, 0, 0, &id);
-	sz_name_encode(store->keys, &id, name);
-	if (asprintf(&store->lock_path, "%s/%s", store->path, name) < 0) {
-		store->lock_path = NULL;
+	store->lock_path = record_path(store);
+	if (store->lock_path == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
-	}
 	for (unsigned int i = 0; i < TRIES && result == -EAGAIN; i++)
 		result = lock_try(store, error);
 	return result != -EAGAIN
@@ -171,14 +178,11 @@ bool sz_lock_is_own(const struct sz_store *store)
 {
 	CLEANUP_FD int fd = -1;
 	CLEANUP_FREE char *path = NULL;
-	char name[SZ_OBJECT_NAME_BYTES];
-	struct sz_id id;
 
 	if (store->path == NULL || store->is_own)
 		return true;
-	sz_id_make(SZ_KIND_LOCK, SZ_STORE_WIDE, 0, 0, &id);
-	sz_name_encode(store->keys, &id, name);
-	if (asprintf(&path, "%s/%s", store->path, name) < 0)
+	path = record_path(store);
+	if (path == NULL)
 		return false;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	return fd >= 0 && record_is_own(store, fd);

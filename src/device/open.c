@@ -241,12 +241,12 @@ static int open_found(struct sz_store *store, const struct sz_store_open *option
 		result = sz_root_hold(store, error);
 	if (result == 0)
 		result = devices_load(store, error);
+	if (result == 0 && writes_folders(store))
+		result = sz_folders_remember(store, error);
 	if (result == 0)
 		result = sz_lock_announce(store, error);
 	if (result == 0)
 		result = live_recover(store, error);
-	if (result == 0 && writes_folders(store))
-		sz_folders_remember(store);
 	if (result == 0 && !store->choice.is_asked)
 		sz_choice_note(store);
 	return result;

@@ -76,9 +76,8 @@ int sz_pool_sync(struct sz_pool *, struct sz_error *error) MUST_CHECK;
  * process by _exit: nothing that was synced is lost. It must not export the pool.
  */
 typedef void sz_pool_suspended_fn(void *context, const struct sz_error *error);
-void sz_pool_on_suspend(struct sz_pool *, sz_pool_suspended_fn *, void *context);
-/* The same for pools that are created or imported from now on, already while that goes on: it would not return. */
-void sz_engine_on_suspend(sz_pool_suspended_fn *, void *context);
+/* For pools that are created or imported from now on, already while that goes on: it would not return. */
+void sz_pool_on_suspend(sz_pool_suspended_fn *, void *context);
 bool sz_pool_is_suspended(struct sz_pool *);
 
 /* Bytes of files for which the disks under the pool have room, beyond their reserve. */

@@ -25,13 +25,13 @@ struct sz_watch {
 	bool stopping;
 	bool told;     /* of this suspension */
 	bool is_blind; /* pool->spa is not to be looked at */
+	/* As they were at the start: */
 	sz_pool_suspended_fn *function;
 	void *context;
 };
 
-/* For pools that are opened from now on; set before there are threads. */
-static sz_pool_suspended_fn *first_function;
-static void *first_context;
+static sz_pool_suspended_fn *suspended_function;
+static void *suspended_context;
 
 int sz_pool_suspended(struct sz_store *store, struct sz_error *error)
 {
@@ -104,8 +104,8 @@ int sz_watch_start(struct sz_pool *pool)
 		return -ENOMEM;
 	watch->pool = pool;
 	watch->is_blind = true;
-	watch->function = first_function;
-	watch->context = first_context;
+	watch->function = suspended_function;
+	watch->context = suspended_context;
 	(void)pthread_mutex_init(&watch->lock, NULL);
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -141,16 +141,8 @@ void sz_watch_stop(struct sz_pool *pool)
 	free(watch);
 }
 
-void sz_engine_on_suspend(sz_pool_suspended_fn *function, void *context)
+void sz_pool_on_suspend(sz_pool_suspended_fn *function, void *context)
 {
-	first_function = function;
-	first_context = context;
-}
-
-void sz_pool_on_suspend(struct sz_pool *pool, sz_pool_suspended_fn *function, void *context)
-{
-	(void)pthread_mutex_lock(&pool->watch->lock);
-	pool->watch->function = function;
-	pool->watch->context = context;
-	(void)pthread_mutex_unlock(&pool->watch->lock);
+	suspended_function = function;
+	suspended_context = context;
 }

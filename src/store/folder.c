@@ -11,7 +11,7 @@
  * 3. live/ itself is durable before sync_folder says so of a file in it.
  * 4. A folder that was deleted, or whose file system is gone, is -ENODEV, also where the kernel
  *    would let us go on in what nobody can reach any more.
- * 5. A live file that is opened, which is one that a process before left, is read from the disk.
+ * 5. A live file that is opened before this process has made one is of a process before: it is read from the disk.
  */
 #include "store/store.h"
 

@@ -17,11 +17,11 @@ int pool_open(struct opened *opened, bool read_only, struct sz_error *error)
 {
 	int result = sz_engine_start(MEMORY_BYTES, error);
 
+	sz_pool_on_suspend(suspended, NULL);
 	if (result == 0)
 		result = sz_pool_import(opened->store, read_only, &opened->pool, error);
 	if (result != 0)
 		return result;
-	sz_pool_on_suspend(opened->pool, suspended, NULL);
 	return sz_fs_open(opened->pool, NULL, read_only, &opened->fs, error);
 }
 

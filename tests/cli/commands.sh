@@ -160,6 +160,15 @@ ok "it has its own" run mkdir --device-dir twins/1 --device-dir twins/2 twin /x
 prints "and remembers them" x bash -c "'$szpool' ls twin | grep x"
 find near apart -type f -exec sha256sum {} + | sort >after
 ok "the original is as it was" cmp before after
+# One of them alone is elsewhere: the copy does without, today and tomorrow.
+mkdir away half
+ok "create with one elsewhere" create --devices 3 --raid raidz1 --device-dir away/1 --device-dir half/2 --device-dir half/3 half
+cp -a half quarter
+find away -type f -exec sha256sum {} + | sort >before
+ok "a copy is written to" run mkdir quarter /x
+ok "and again" run mkdir quarter /y
+find away -type f -exec sha256sum {} + | sort >after
+ok "never in the original's device" cmp before after
 fails "a folder named twice" 1 "near/1/: is named twice" run ls --device-dir near/1 --device-dir near/1/ apart
 fails "the store as a device" 1 "apart: is the store's own folder" run ls --device-dir apart apart
 fails "a folder that is not there" 1 "--device-dir far/1: No such file" run ls --device-dir far/1 apart

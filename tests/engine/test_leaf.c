@@ -270,8 +270,8 @@ static void full_for_good(void)
 	struct opened opened = { 0 };
 	struct sz_error error = { 0 };
 
+	sz_pool_on_suspend(told_of_no_space, NULL);
 	pool_open(&opened, false);
-	sz_pool_on_suspend(opened.pool, told_of_no_space, NULL);
 	scripted_fail_writes(devices, -ENOSPC);
 	file_write(&opened, FILES);
 	(void)!sz_pool_sync(opened.pool, &error);
@@ -283,8 +283,8 @@ static void full_at_the_export(void)
 	struct opened opened = { 0 };
 	struct sz_error error = { 0 };
 
+	sz_pool_on_suspend(told_of_no_space, NULL);
 	pool_open(&opened, false);
-	sz_pool_on_suspend(opened.pool, told_of_no_space, NULL);
 	file_write(&opened, FILES);
 	scripted_fail_writes(devices, -ENOSPC);
 	sz_fs_close(opened.fs);
@@ -310,7 +310,7 @@ static void full_at_the_import(void)
 	struct sz_error error = { 0 };
 	pthread_t thread;
 
-	sz_engine_on_suspend(told_of_no_space, NULL);
+	sz_pool_on_suspend(told_of_no_space, NULL);
 	NEED(pthread_create(&thread, NULL, space_goes, NULL) == 0);
 	(void)!pool_import(&opened, false, &error);
 	told_of_no_space(NULL, &error);
@@ -359,8 +359,8 @@ static void suspended_and_resumed(void)
 	struct sz_error error = { 0 };
 	struct sz_scan_status scan;
 
+	sz_pool_on_suspend(told_and_repaired, &opened);
 	pool_open(&opened, false);
-	sz_pool_on_suspend(opened.pool, told_and_repaired, &opened);
 	scripted_fail_writes(devices, -EIO);
 	file_write(&opened, FILES);
 	NEED_OK(sz_pool_sync(opened.pool, &error), &error);

@@ -177,8 +177,8 @@ static void full_for_good(void)
 	struct opened opened = { 0 };
 	struct sz_error error = { 0 };
 
+	sz_pool_on_suspend(told_of_no_space, NULL);
 	open_with_plans(&opened);
-	sz_pool_on_suspend(opened.pool, told_of_no_space, NULL);
 	file_write(&opened, FILES);
 	NEED_OK(sz_pool_sync(opened.pool, &error), &error);
 	for (unsigned int i = 0; i < DEVICES; i++)

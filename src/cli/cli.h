@@ -155,6 +155,7 @@ static inline bool option_is_given(const struct invocation *invocation, enum opt
 int usage_fail(struct invocation *, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* The commands. */
+int cmd_attach(struct invocation *);
 int cmd_cat(struct invocation *);
 int cmd_check_copy(struct invocation *);
 int cmd_compact(struct invocation *);
@@ -339,6 +340,8 @@ void serve_until_interrupted(int listener);
 void serve_end(int exit_code); /* tells who asked for the end */
 /* What 'szpool umount' ends, and the process with it; NULL: nothing. */
 void serve_mount(struct sz_mount *mount);
+/* For commands: where it is. "": nothing is mounted. */
+const char *serve_folder(void);
 /* What is under way in what is mounted gets the error, and so does all that comes: the process is about to end. */
 void serve_refuse(int code);
 /* sz_mount_device of what is mounted; -1: nothing is. */

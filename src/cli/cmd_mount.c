@@ -1,6 +1,7 @@
 /*
- * mount: the pool as a folder. The process serves the mount, and other commands on the store too (serve.c).
- * Ends when it is unmounted, by 'szpool umount', fusermount3 -u or umount, or by a signal.
+ * mount: the pool as a folder; attach: the devices as files, with no pool open. The process serves the mount, and
+ * other commands on the store too (serve.c). Ends when it is unmounted, by 'szpool umount' (or 'szpool detach', which is the
+ * same), fusermount3 -u or umount, or by a signal.
  */
 #include "cli/cli.h"
 
@@ -51,6 +52,9 @@ static int mount_open(struct invocation *invocation, const struct session *sessi
 
 	if (result != 0)
 		return result;
+	if (session->fs == NULL)
+		return sz_mount_open_devices(session->store, folder, &mount, unmounted,
+					     console_own(), mount_out, &invocation->error);
 	return sz_mount_open(session->fs, folder, &mount, unmounted, console_own(), mount_out,
 			     &invocation->error);
 }
@@ -92,14 +96,14 @@ static int mounted_serve(struct invocation *invocation, struct session *session,
 	return result;
 }
 
-static int serve(struct invocation *invocation, const char *folder, bool is_again,
-		 struct daemon *daemon)
+static int serve(struct invocation *invocation, enum session_parts parts, const char *folder,
+		 bool is_again, struct daemon *daemon)
 {
 	bool read_only = is_read_only(invocation);
 	struct sz_error ignored = { 0 };
 	struct session session;
 	int result = is_again ? reopen_wait(invocation, folder, read_only, &session)
-			      : session_open(invocation, read_only, SESSION_FS, &session);
+			      : session_open(invocation, read_only, parts, &session);
 
 	if (result != 0)
 		return result;
@@ -124,7 +128,7 @@ static int paths_find(struct invocation *invocation, char **store_out, char **fo
 	*store_out = realpath(invocation->operands[0], NULL);
 	if (*store_out != NULL)
 		invocation->operands[0] = *store_out;
-	return passphrase_keep(invocation, -1);
+	return 0;
 }
 
 int cmd_mount(struct invocation *invocation)
@@ -139,12 +143,27 @@ int cmd_mount(struct invocation *invocation)
 		folder = strdup(invocation->operands[1]);
 	else
 		result = paths_find(invocation, &store, &folder);
+	if (result == 0 && !is_again)
+		result = passphrase_keep(invocation, -1);
 	if (result == 0)
 		result = folder == NULL ? -ENOMEM : reopen_plan(invocation, folder);
 	if (result == 0 && !option_is_given(invocation, OPTION_FOREGROUND))
 		result = daemon_split(&daemon, &invocation->error);
 	if (result == 0)
-		result = serve(invocation, folder, is_again, &daemon);
+		result = serve(invocation, SESSION_FS, folder, is_again, &daemon);
 	passphrase_keep_end();
 	return result;
+}
+
+/* A device that has failed stays so, as a disk would; who attaches anew goes on. */
+int cmd_attach(struct invocation *invocation)
+{
+	CLEANUP_FREE char *store = NULL;
+	CLEANUP_FREE char *folder = NULL;
+	struct daemon daemon = { .ready = -1 };
+	int result = paths_find(invocation, &store, &folder);
+
+	if (result == 0 && !option_is_given(invocation, OPTION_FOREGROUND))
+		result = daemon_split(&daemon, &invocation->error);
+	return result != 0 ? result : serve(invocation, SESSION_STORE, folder, false, &daemon);
 }

@@ -32,7 +32,9 @@ int cmd_seal(struct invocation *invocation)
 
 	if (result != 0)
 		return result;
-	/* Open for other commands too: what they wrote is in ZFS's memory yet. */
+	/* Open for other commands too: what they wrote is in ZFS's memory yet, or in the kernel's. */
+	if (session.is_shared && session.pool == NULL)
+		mount_sync();
 	if (session.pool != NULL)
 		result = sz_pool_sync(session.pool, &invocation->error);
 	if (result == 0)

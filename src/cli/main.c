@@ -82,6 +82,12 @@ static const struct command commands[] = {
 	  cmd_mount, false },
 	{ "umount", "FOLDER", "write everything out and end a mount", 1, 1, EVERYWHERE, cmd_umount,
 	  false },
+	{ "attach", "STORE FOLDER", "show the devices as files, without the pool", 2, 2,
+	  ON_STORE | BIT(GENERATION) | BIT(CHOOSE) | BIT(FOREGROUND) | BIT(READ_ONLY) |
+		  BIT(ALLOW_OTHER) | BIT(MOUNT_OPTIONS) | BIT(SEAL_INTERVAL),
+	  cmd_attach, false },
+	{ "detach", "FOLDER", "write everything out and end an attachment", 1, 1, EVERYWHERE,
+	  cmd_umount, false },
 	{ "version", "", "show the version", 0, 0, EVERYWHERE | BIT(JSON), cmd_version, false },
 	{ "help", "[COMMAND]", "show how to use a command", 0, 1, EVERYWHERE | BIT(JSON), cmd_help,
 	  false },

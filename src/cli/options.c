@@ -364,7 +364,7 @@ static bool is_one_of(const char *text, const char *const *list)
 }
 
 /* One of -o: a flag of the kernel's, one for who mounts, or an option by its long name. */
-static int mount_option(struct invocation *invocation, char *text)
+static int mount_option(struct invocation *invocation, const struct command *command, char *text)
 {
 	static const char *const kernel[] = { "exec",        "noexec",     "atime",    "noatime",
 					      "diratime",    "nodiratime", "relatime", "norelatime",
@@ -375,7 +375,8 @@ static int mount_option(struct invocation *invocation, char *text)
 					       "nouser",   "users",  "owner",  "group",
 					       "_netdev",  "nofail", "rw",     "dev",
 					       "nodev",    "suid",   "nosuid", NULL };
-	uint64_t known = command_find("mount")->options & ~(1ULL << OPTION_MOUNT_OPTIONS);
+	uint64_t known = (command != NULL ? command : command_find("mount"))->options &
+			 ~(1ULL << OPTION_MOUNT_OPTIONS);
 	struct sz_bytes *flags = &invocation->options.mount_flags;
 	size_t length = strcspn(text, "=");
 	char *value = text[length] == '=' ? text + length + 1 : NULL;
@@ -406,7 +407,7 @@ static int mount_option(struct invocation *invocation, char *text)
 	return option_take(invocation, id, value);
 }
 
-static int mount_options(struct invocation *invocation, char *text)
+static int mount_options(struct invocation *invocation, const struct command *command, char *text)
 {
 	int result = 0;
 	char *rest = text;
@@ -414,20 +415,22 @@ static int mount_options(struct invocation *invocation, char *text)
 
 	while (result == 0 && (option = strsep(&rest, ",")) != NULL)
 		if (option[0] != '\0')
-			result = mount_option(invocation, option);
+			result = mount_option(invocation, command, option);
 	return result;
 }
 
-static int option_given(struct invocation *invocation, enum option_id id, char *value)
+static int option_given(struct invocation *invocation, const struct command *command,
+			enum option_id id, char *value)
 {
 	if (id != OPTION_MOUNT_OPTIONS)
 		return option_take(invocation, id, value);
 	invocation->options.given |= 1ULL << id;
-	return mount_options(invocation, value);
+	return mount_options(invocation, command, value);
 }
 
 /* "--name", "--name=value", "--name value": *at is moved onto the value if it is apart. */
-static int long_option(struct invocation *invocation, int argc, char **argv, int *at)
+static int long_option(struct invocation *invocation, int argc, char **argv,
+		       const struct command *command, int *at)
 {
 	char *name = argv[*at] + 2;
 	size_t length = strcspn(name, "=");
@@ -444,7 +447,7 @@ static int long_option(struct invocation *invocation, int argc, char **argv, int
 					  specs[id].name, specs[id].argument);
 		value = argv[++*at];
 	}
-	return option_given(invocation, id, value);
+	return option_given(invocation, command, id, value);
 }
 
 /* "-l", "-lR", "-o value", "-ovalue". */
@@ -459,15 +462,15 @@ static int short_options(struct invocation *invocation, int argc, char **argv,
 		if (id == OPTION_COUNT)
 			return usage_fail(invocation, "there is no option '-%c'", *letter);
 		if (specs[id].argument == NULL) {
-			result = option_given(invocation, id, NULL);
+			result = option_given(invocation, command, id, NULL);
 			continue;
 		}
 		if (letter[1] != '\0')
-			return option_given(invocation, id, letter + 1);
+			return option_given(invocation, command, id, letter + 1);
 		if (*at + 1 >= argc)
 			return usage_fail(invocation, "-%c needs a value: -%c %s", *letter, *letter,
 					  specs[id].argument);
-		return option_given(invocation, id, argv[++*at]);
+		return option_given(invocation, command, id, argv[++*at]);
 	}
 	return result;
 }
@@ -490,7 +493,7 @@ int options_parse(struct invocation *invocation, int argc, char **argv, int *cou
 		} else if (strcmp(argv[i], "--") == 0)
 			ended = true;
 		else if (argv[i][1] == '-')
-			result = long_option(invocation, argc, argv, &i);
+			result = long_option(invocation, argc, argv, command, &i);
 		else
 			result = short_options(invocation, argc, argv, command, &i);
 	}

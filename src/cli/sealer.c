@@ -1,5 +1,5 @@
 /*
- * sealer: while a process keeps a pool open, a thread of its own ends the generation every so often. So
+ * sealer: while a process keeps a pool or a store open, a thread of its own ends the generation every so often. So
  * what is copied meanwhile lacks no more than that.
  *
  * Nothing written: no new generation. A seal that fails is tried again, at the latest after RETRY_S; it is
@@ -38,7 +38,7 @@ static void problem_set(struct sealer *sealer, const char *text)
 static int seal(struct sealer *sealer)
 {
 	struct sz_error error = { 0 };
-	int result = sz_pool_sync(sealer->session.pool, &error);
+	int result = sealer->session.pool == NULL ? 0 : sz_pool_sync(sealer->session.pool, &error);
 
 	if (result == 0)
 		result = sz_store_seal(sealer->session.store, &error);

@@ -72,6 +72,11 @@ void inode_changed(const struct sz_fs *fs, uint64_t inode)
 		sz_mount_inode_changed(mounted, fs, inode);
 }
 
+const char *serve_folder(void)
+{
+	return mounted == NULL ? "" : sz_mount_folder(mounted);
+}
+
 bool is_mounted_here(void)
 {
 	return mounted != NULL;

@@ -173,7 +173,8 @@ static void opening_tell(const struct invocation *invocation, const struct sz_st
 }
 
 /* For another process: what is open here. */
-static int shared_open(struct invocation *invocation, bool read_only, struct session *session_out)
+static int shared_open(struct invocation *invocation, bool read_only, enum session_parts parts,
+		       struct session *session_out)
 {
 	const char *path = invocation->operands[0];
 	struct stat wished;
@@ -188,9 +189,14 @@ static int shared_open(struct invocation *invocation, bool read_only, struct ses
 			       "%s: is open: a generation is chosen when it is opened, by 'szpool "
 			       "serve --choose CODE'",
 			       path);
+	if (parts != SESSION_STORE && shared->pool == NULL)
+		return sz_fail(&invocation->error, -EBUSY,
+			       "%s: its devices are attached at %s, so its pool is not open here; "
+			       "'szpool detach %s' ends that",
+			       path, serve_folder(), serve_folder());
 	if (!read_only && sz_store_is_read_only(shared->store))
 		return sz_fail(&invocation->error, -EROFS, "%s: is open for reading only", path);
-	if (shared->fs == NULL)
+	if (shared->fs == NULL && shared->pool != NULL)
 		return sz_fail(&invocation->error, -EIO,
 			       "%s: its file system could not be opened again; end the process "
 			       "that has it open",
@@ -211,7 +217,7 @@ int session_check(struct invocation *invocation, bool is_copy, struct sz_check *
 	int result;
 
 	if (console_current() != console_own()) {
-		result = shared_open(invocation, true, &session);
+		result = shared_open(invocation, true, SESSION_STORE, &session);
 		if (result == 0)
 			result = sz_store_generations(session.store, check_out, &invocation->error);
 		return result != 0 ? store_fail(invocation, result) : 0;
@@ -248,7 +254,7 @@ static int shared_close(struct invocation *invocation, const struct session *ses
 
 	if (session->fs != NULL) /* but for one that was to be opened again, and was not */
 		sz_fs_dataset_close(session->fs);
-	if (!session->is_read_only)
+	if (!session->is_read_only && session->pool != NULL)
 		synced = sz_pool_sync(session->pool, result == 0 ? &invocation->error : NULL);
 	(void)pthread_rwlock_unlock(&shared_lock);
 	return result != 0 || synced == 0 ? result : store_fail(invocation, synced);
@@ -284,13 +290,14 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 	return result;
 }
 
-static int shared_get(struct invocation *invocation, bool read_only, struct session *session_out)
+static int shared_get(struct invocation *invocation, bool read_only, enum session_parts parts,
+		      struct session *session_out)
 {
 	int result;
 
 	(void)pthread_rwlock_rdlock(&shared_lock);
-	result = shared_open(invocation, read_only, session_out);
-	if (result == 0)
+	result = shared_open(invocation, read_only, parts, session_out);
+	if (result == 0 && shared->fs != NULL)
 		result = sz_fs_dataset_open(shared->fs, invocation->options.dataset,
 					    &session_out->fs, &invocation->error);
 	if (result != 0)
@@ -310,7 +317,7 @@ static int session_of(struct invocation *invocation, bool read_only, enum sessio
 	int result;
 
 	if (console_current() != console_own())
-		return shared_get(invocation, read_only, session_out);
+		return shared_get(invocation, read_only, parts, session_out);
 	result = store_find(invocation, &options, &passphrase);
 	if (result != 0)
 		return result;

@@ -1,6 +1,6 @@
 /*
- * fuse: a file system of fs as a folder of this machine: libfuse's low-level API on the one side, fs on the
- * other. One mount a process.
+ * fuse: a file system of fs, or the devices of a store, as a folder of this machine: libfuse's low-level API on the one
+ * side, fs or device on the other. One mount a process.
  *
  * The kernel's caches: entries and attributes are valid for long, for nobody else changes the file system but
  * who says so (sz_mount_changed). What is dirty in them is the kernel's until it is written here:
@@ -10,6 +10,7 @@
 #define SZ_FUSE_FUSE_H
 
 #include "base/base.h"
+#include "device/device.h"
 #include "fs/fs.h"
 
 struct sz_mount;
@@ -35,6 +36,14 @@ typedef void sz_mount_ended_fn(void *context);
 int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_options *options,
 		  sz_mount_ended_fn *ended, void *context, struct sz_mount **mount_out,
 		  struct sz_error *error) MUST_CHECK;
+/*
+ * The same of the store's devices, as files 0, 1, …, as large as they are; who has it mounted may do with their content
+ * what he likes, so nothing else has a pool open on them. Of a device that is missing there is none.
+ */
+int sz_mount_open_devices(struct sz_store *store, const char *folder,
+			  const struct sz_mount_options *options, sz_mount_ended_fn *ended,
+			  void *context, struct sz_mount **mount_out,
+			  struct sz_error *error) MUST_CHECK;
 /*
  * Something else than the mount has changed a name, or an inode: the kernel forgets what it knows of it. From
  * a thread that no request waits for.

@@ -68,7 +68,8 @@ struct slot {
 };
 
 struct sz_mount {
-	struct sz_fs *fs;
+	struct sz_fs *fs; /* NULL: devices are shown */
+	struct sz_device_files *devices;
 	char *folder;
 	dev_t number; /* of the file system that it is for the kernel */
 	struct fuse_session *session;
@@ -94,6 +95,14 @@ struct sz_mount {
 };
 
 extern const struct fuse_lowlevel_ops operations;
+/* What all mounts agree on with the kernel, and the flags. */
+void connection_agree(struct fuse_conn_info *conn, unsigned int flags);
+
+/* devices.c: NULL: no memory. Freed with the mount; the store is the caller's. */
+extern const struct fuse_lowlevel_ops device_operations;
+struct sz_device_files *device_files_make(struct sz_store *store,
+					  const struct sz_mount_options *options);
+void device_files_free(struct sz_device_files *files); /* NULL is allowed */
 
 /*
  * request.c: false: it is answered already. What was begun is ended by one of the answers. The two folders that are
@@ -101,6 +110,8 @@ extern const struct fuse_lowlevel_ops operations;
  */
 bool request_begin(struct request *request, fuse_req_t req, fuse_ino_t node);
 bool request_begin_any(struct request *request, fuse_req_t req, fuse_ino_t node);
+/* The same where it is known what the request is for. */
+bool request_admit(struct request *request);
 /* Another inode of the request: -EXDEV, if it is in another file system. */
 int request_other(const struct request *request, fuse_ino_t node, uint64_t *number_out) MUST_CHECK;
 void answer(struct request *request, int result); /* 0 or -errno */

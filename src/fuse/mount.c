@@ -141,8 +141,9 @@ static int session_make(struct sz_mount *mount, const struct sz_mount_options *o
 			    fuse_opt_add_arg(&arguments, (const char *)text.data) != 0))
 		result = -ENOMEM;
 	if (result == 0)
-		mount->session =
-			fuse_session_new(&arguments, &operations, sizeof(operations), mount);
+		mount->session = fuse_session_new(
+			&arguments, mount->fs != NULL ? &operations : &device_operations,
+			sizeof(operations), mount);
 	fuse_opt_free_args(&arguments);
 	return result == 0 && mount->session == NULL ? -EINVAL : result;
 }
@@ -218,6 +219,7 @@ static void mount_free(struct sz_mount *mount)
 	if (mount->session != NULL)
 		fuse_session_destroy(mount->session);
 	slots_close(mount);
+	device_files_free(mount->devices);
 	(void)pthread_mutex_destroy(&mount->lock);
 	(void)pthread_mutex_destroy(&mount->slots_lock);
 	(void)pthread_cond_destroy(&mount->served_less);
@@ -227,19 +229,21 @@ static void mount_free(struct sz_mount *mount)
 	free(mount);
 }
 
-int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_options *options,
-		  sz_mount_ended_fn *ended, void *context, struct sz_mount **mount_out,
-		  struct sz_error *error)
+/* Of a file system, or of devices, which it owns. */
+static int mount_open(struct sz_fs *fs, struct sz_device_files *devices, const char *folder,
+		      const struct sz_mount_options *options, sz_mount_ended_fn *ended,
+		      void *context, struct sz_mount **mount_out, struct sz_error *error)
 {
 	struct sz_mount *mount = calloc(1, sizeof(*mount));
 	pthread_condattr_t monotonic;
 	int result;
 
-	if (mount == NULL)
+	if (mount == NULL) {
+		device_files_free(devices);
 		return sz_fail(error, -ENOMEM, "no memory");
-	/* Without them a dataset is found, and listed nowhere. */
-	(void)!sz_fs_children_place(fs);
+	}
 	*mount = (struct sz_mount){ .fs = fs,
+				    .devices = devices,
 				    .read_only = options->read_only,
 				    .folder = strdup(folder),
 				    .ended = ended,
@@ -263,6 +267,26 @@ int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_op
 	}
 	*mount_out = mount;
 	return 0;
+}
+
+int sz_mount_open(struct sz_fs *fs, const char *folder, const struct sz_mount_options *options,
+		  sz_mount_ended_fn *ended, void *context, struct sz_mount **mount_out,
+		  struct sz_error *error)
+{
+	/* Without them a dataset is found, and listed nowhere. */
+	(void)!sz_fs_children_place(fs);
+	return mount_open(fs, NULL, folder, options, ended, context, mount_out, error);
+}
+
+int sz_mount_open_devices(struct sz_store *store, const char *folder,
+			  const struct sz_mount_options *options, sz_mount_ended_fn *ended,
+			  void *context, struct sz_mount **mount_out, struct sz_error *error)
+{
+	struct sz_device_files *devices = device_files_make(store, options);
+
+	if (devices == NULL)
+		return sz_fail(error, -ENOMEM, "no memory");
+	return mount_open(NULL, devices, folder, options, ended, context, mount_out, error);
 }
 
 void sz_mount_entry_changed(struct sz_mount *mount, const struct sz_fs *fs, uint64_t parent,

@@ -4,23 +4,11 @@
 #define BACKGROUND_MAX                                                                             \
 	64U /* reads ahead and writes that are under way at a time; the default is 12 */
 
-static void want(struct fuse_conn_info *conn, unsigned int flags)
+void connection_agree(struct fuse_conn_info *conn, unsigned int flags)
 {
-	conn->want |= conn->capable & flags;
-}
-
-static void op_init(void *context, struct fuse_conn_info *conn)
-{
-	const struct sz_mount *mount = context;
-
-	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-			   FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_CACHE_SYMLINKS |
-			   FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_IOCTL_DIR);
-	/* Permissions are checked by the kernel, by ACLs too; fs inherits them, with the caller's umask. */
-	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
-	if (!mount->read_only)
-		want(conn, FUSE_CAP_WRITEBACK_CACHE);
+	conn->want |= conn->capable &
+		      (flags | FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+		       FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA);
 	/*
 	 * Not: that set-user-ID bits are taken from files that are written to is the kernel's to do; what is in
 	 * its caches changes only if it is told; files are not opened, so they are not truncated then; splicing
@@ -32,6 +20,19 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 	conn->max_write = REQUEST_BYTES_MAX;
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
+}
+
+static void op_init(void *context, struct fuse_conn_info *conn)
+{
+	const struct sz_mount *mount = context;
+	unsigned int flags = FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+			     FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_IOCTL_DIR;
+
+	/* Permissions are checked by the kernel, by ACLs too; fs inherits them, with the caller's umask. */
+	flags |= FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+	if (!mount->read_only)
+		flags |= FUSE_CAP_WRITEBACK_CACHE;
+	connection_agree(conn, flags);
 }
 
 /*

@@ -23,7 +23,6 @@
 bool request_begin_any(struct request *request, fuse_req_t req, fuse_ino_t node)
 {
 	struct sz_mount *mount = fuse_req_userdata(req);
-	int refusal;
 	int result;
 
 	*request = (struct request){
@@ -34,6 +33,14 @@ bool request_begin_any(struct request *request, fuse_req_t req, fuse_ino_t node)
 		(void)fuse_reply_err(req, -result);
 		return false;
 	}
+	return request_admit(request);
+}
+
+bool request_admit(struct request *request)
+{
+	struct sz_mount *mount = request->mount;
+	int refusal;
+
 	(void)pthread_mutex_lock(&mount->lock);
 	while (mount->refusal == 0 && mount->served == SERVED_MAX)
 		(void)pthread_cond_wait(&mount->served_less, &mount->lock);
@@ -44,7 +51,7 @@ bool request_begin_any(struct request *request, fuse_req_t req, fuse_ino_t node)
 	}
 	(void)pthread_mutex_unlock(&mount->lock);
 	if (refusal != 0) {
-		(void)fuse_reply_err(req, -refusal);
+		(void)fuse_reply_err(request->req, -refusal);
 		slot_leave(mount, request->slot, 1);
 	}
 	return refusal == 0;

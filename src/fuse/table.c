@@ -119,7 +119,7 @@ static int helper_run(const char *folder, bool lazily, struct sz_error *error)
 		return 0;
 	return sz_fail(error, -EBUSY,
 		       "%s: cannot be unmounted: it is in use; "
-		       "'fuser -vm %s' shows by what",
+		       "'fuser -vm %s' and 'losetup -a' show by what",
 		       folder, folder);
 }
 
@@ -130,8 +130,9 @@ int folder_unmount(const char *folder, bool lazily, struct sz_error *error)
 	if (errno == EPERM)
 		return helper_run(folder, lazily, error);
 	if (errno == EBUSY)
-		return sz_fail(error, -EBUSY, "%s: is in use; 'fuser -vm %s' shows by what", folder,
-			       folder);
+		return sz_fail(error, -EBUSY,
+			       "%s: is in use; 'fuser -vm %s' and 'losetup -a' show by what",
+			       folder, folder);
 	return sz_fail(error, -errno, "%s: cannot be unmounted: %s", folder, strerror(errno));
 }
 

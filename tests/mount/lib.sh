@@ -23,8 +23,8 @@ unmount_all() {
 trap 'unmount_all; cleanup' EXIT
 
 # In the foreground of the background, so that its number is known: $server. Returns once it is mounted.
-mount_here() { # OPTION…
-	"$szpool" mount --foreground "$@" store m 2>mounted &
+serve_here() { # COMMAND OPTION…
+	"$szpool" "$1" --foreground "${@:2}" store m 2>mounted &
 	# shellcheck disable=SC2034 # for who sources this
 	server=$!
 	until is_mounted; do
@@ -32,3 +32,4 @@ mount_here() { # OPTION…
 		sleep 0.05
 	done
 }
+mount_here() { serve_here mount "$@"; }

@@ -222,15 +222,6 @@ static void newer_say(struct choice *choice, const struct generation *newer,
 			      missing);
 }
 
-/* Does it refer to nothing? So it is from when the store was made until its first seal: no data was in it yet. */
-static bool is_empty(const struct generation *generation)
-{
-	for (uint32_t i = 0; i < generation->root.device_count; i++)
-		if (generation->root.devices[i].object_count > 0)
-			return false;
-	return true;
-}
-
 /* A copy: the newest that is complete, else the newest that is recoverable. */
 static int copy_choose(struct choosing *choosing, const struct generation *head)
 {
@@ -246,7 +237,7 @@ static int copy_choose(struct choosing *choosing, const struct generation *head)
 		int result;
 
 		if (!leads_to(history, generation, head) ||
-		    (generation != head && is_empty(generation)))
+		    (generation != head && sz_generation_is_empty(generation)))
 			continue;
 		result = survey(choosing, generation, &wholeness, text);
 		if (result != 0)

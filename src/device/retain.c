@@ -6,8 +6,8 @@
  * o or y goes later: then their neighbours are that close. So a generation that is between x and 2x old at
  * any time has an o of at most twice y's age around it, and one of the two is between x and 2x old as well.
  *
- * Generations that are not complete are no rungs: complete ones are chosen as if the others were not there.
- * The others are thinned by the same rule with all that is kept as neighbours.
+ * Generations that are not complete are no rungs, nor is the one from before there was any data: complete ones are
+ * chosen as if the others were not there. The others are thinned by the same rule with all that is kept as neighbours.
  */
 #include "device/retain.h"
 

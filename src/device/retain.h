@@ -35,7 +35,7 @@
 struct sz_retained {
 	uint64_t store_time_ns; /* ascends */
 	uint64_t wall_time_ns;
-	bool is_complete;
+	bool is_complete;     /* and has data */
 	bool is_held;         /* the live epoch stands on it, or somebody reads it */
 	uint64_t ends_bytes;  /* of the objects that no newer kept generation refers to */
 	unsigned int reasons; /* out: 0: it may go */

@@ -51,7 +51,7 @@ static void seal(struct harness *harness)
 static void value_check(struct harness *harness, uint64_t generation)
 {
 	static uint8_t buffer[PIECE * SZ_SECTOR_BYTES];
-	uint64_t oldest = generation > 2 + TURNS ? generation - TURNS + 1 : 2;
+	uint64_t oldest = generation >= 2 + TURNS ? generation - TURNS + 1 : 2;
 
 	for (uint32_t i = 0; i < DEVICES; i++) {
 		struct sz_device *device = sz_store_device(harness->store, i);
@@ -181,7 +181,7 @@ static void keeping_choose(struct harness *harness, struct keeping *keeping)
 		keeping->numbers[keeping->count] = info.generation;
 		keeping->kept[keeping->count++] =
 			(struct sz_retained){ .store_time_ns = info.sealed_store_ns,
-					      .is_complete = true };
+					      .is_complete = info.generation > 1 };
 	}
 	sz_retain_choose(keeping->kept, keeping->count, &(struct sz_keep_policy){ .last = 0 },
 			 info.sealed_store_ns);
@@ -258,18 +258,49 @@ static void test_seals_collect(void **state)
 	open_as(&harness, &plain);
 	for (unsigned int i = 0; i < 60; i++) {
 		seal(&harness);
-		if (i >
-		    10) /* all within a minute: the first, the newest, and one between at most */
-			assert_true(harness.store->history.count <= 3);
+		/* All within a minute: the empty one, the first, the newest, and one between at most. */
+		if (i > 10)
+			assert_true(harness.store->history.count <= 4);
 	}
 	for (unsigned int i = 0; i < 60; i++) {
 		reopen(&harness);
 		seal(&harness);
-		assert_true(harness.store->history.count <= 3 + 8);
+		assert_true(harness.store->history.count <= 4 + 8);
 	}
 	value_check(&harness, generation_of(&harness));
 	close_it(&harness);
 	(void)disks_check(&harness, NULL);
+	harness_fini(&harness);
+}
+
+/*
+ * What was copied in a store's first hours has a rung for as long as any: the generation from before there was
+ * data is none, though it is a little older than the first that has some.
+ */
+static void test_the_empty_one_is_no_rung(void **state)
+{
+	struct harness harness;
+	uint64_t first;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	open_as(&harness, &plain);
+	allow(&harness, UINT64_MAX);
+	seal(&harness);
+	first = generation_of(&harness);
+	for (unsigned int i = 0; i < 24; i++) {
+		clocks_pass(SZ_HOUR_NS / 4);
+		seal(&harness);
+		OK(sz_store_collect(harness.store, false, &harness.error));
+	}
+	close_it(&harness);
+	open_as(&harness, &(const struct sz_store_open){ .read_only = true });
+	assert_true(harness.store->history.count >= 4);
+	assert_int_equal(
+		harness.store->history.at[harness.store->history.count - 2]->root.generation,
+		first);
+	close_it(&harness);
+	generations_check(&harness);
 	harness_fini(&harness);
 }
 
@@ -357,12 +388,13 @@ static void test_the_budget(void **state)
 
 		hours(&harness, 1);
 		OK(sz_store_collect(harness.store, false, &harness.error));
+		dropped = generation_of(&harness) - history->count;
 		sz_store_history_info(harness.store, &info);
 		assert_int_equal(info.budget_bytes, budget);
 		assert_true(info.history_bytes <= budget);
-		assert_true(info.copy_ns >= (history->count - 1) * SZ_HOUR_NS);
+		/* From the oldest that has data to the newest. */
+		assert_true(info.copy_ns >= (history->count - 1 - (dropped == 0)) * SZ_HOUR_NS);
 		most = info.history_bytes > most ? info.history_bytes : most;
-		dropped = generation_of(&harness) - history->count;
 		for (size_t j = 0; j < history->count; j++)
 			assert_int_equal(history->at[j]->root.generation,
 					 generation_of(&harness) - j);
@@ -608,6 +640,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_ladder),
 		cmocka_unit_test(test_seals_collect),
+		cmocka_unit_test(test_the_empty_one_is_no_rung),
 		cmocka_unit_test(test_history_goes),
 		cmocka_unit_test(test_the_budget),
 		cmocka_unit_test(test_what_is_read_stays),

@@ -22,7 +22,7 @@ SPEED=240 # the store's clock runs so many times as fast
 SLACK=$((120 / SPEED + 2))
 # A copier that takes longer than this, to the ladder's two hours, may bring one that is as much older.
 PATIENCE=$((7200 / SPEED - SLACK))
-writer_rate=2 # MiB/s, of each of its hands
+writer_rate=2 # MiB/s, of each of its hands: all of the last two hours is kept, so more would fill the disk
 writer=
 first=0 # the generation from which on the writer's folders are there
 
@@ -101,9 +101,19 @@ rsync_way() {
 	echo "${ways[RANDOM % ${#ways[@]}]}"
 }
 
-# Of the last run that ended by itself, by copy: when it began, and how much older what it brought may be.
+# Of the last run that ended by itself, by copy: when it began (in the journal, in seconds), and how much older what it
+# brought may be.
 declare -A complete
+declare -A complete_began
 declare -A complete_slack
+
+# What a run that was killed deletes is what the store let go since the last whole one began: so after two hours
+# the ladder may have left what is once more as old.
+killed_slack() { # COPY
+	local slack=${complete_slack[$1]} age
+	age=$((SECONDS - complete_began[$1] + slack))
+	[ $age -lt $PATIENCE ] && echo $((slack + SLACK)) || echo $((slack + SLACK + age))
+}
 
 # Copies and checks. A run that is killed must leave what the last whole one, or an older one, had.
 round() { # NAME COPY SECONDS COMMAND…
@@ -116,10 +126,11 @@ round() { # NAME COPY SECONDS COMMAND…
 	[ $((SECONDS - began)) -lt $PATIENCE ] || slack=$((SLACK + SECONDS - began))
 	if [ -z "$limit" ]; then
 		complete[$copy]=$since
+		complete_began[$copy]=$began
 		complete_slack[$copy]=$slack
 		ok "$name" opens "$copy" --since "$since" --slack $slack --until "$until"
 	elif [ -n "$before" ]; then
-		ok "$name" opens "$copy" --since "$before" --slack $((complete_slack[$copy] + SLACK)) --until "$until"
+		ok "$name" opens "$copy" --since "$before" --slack "$(killed_slack "$copy")" --until "$until"
 	fi
 	sed 's/^/# /' out
 }
@@ -132,8 +143,12 @@ rsync_round() { # LIMIT
 	round "rsync $way ${limit[*]}${1:+ killed after $1 s}" rsync "$1" rsync -a $way "${limit[@]}" store/ rsync
 }
 
-any_round() {
-	case $((RANDOM % 12)) in
+# Of any five, one is an rsync that ends by itself, and the next one is killed.
+any_round() { # ROUND
+	local kind=$((RANDOM % 12))
+	[ $(($1 % 5)) != 1 ] || kind=0
+	[ $(($1 % 5)) != 2 ] || kind=4
+	case $kind in
 	[0-3]) rsync_round "" ;;
 	[4-6]) rsync_round "$(seconds_below 4)" ;;
 	7)
@@ -165,7 +180,7 @@ sleep 2
 round "rsync, the first time" rsync "" rsync -a --delete store/ rsync
 for ((i = 1; i <= rounds; i++)); do
 	sleep "$(seconds_below 3)"
-	any_round
+	any_round "$i"
 	ok "the writer goes on" writer_is_well
 	if chance 5; then ok "the writer is killed, and goes on" writer_again; fi
 done

@@ -61,10 +61,15 @@ void folders_find(struct opened *opened, uint32_t hands)
 	char text[NAME_BYTES];
 
 	for (uint32_t i = 0; i < hands; i++) {
+		int result;
+
 		folder_name(i, text);
-		if (sz_fs_lookup(opened->fs, sz_fs_root(opened->fs), text, &opened->folders[i]) !=
-		    0)
-			die("%s is not there", text);
+		result =
+			sz_fs_lookup(opened->fs, sz_fs_root(opened->fs), text, &opened->folders[i]);
+		if (result == -ENOENT)
+			opened->folders[i] = NO_FOLDER;
+		else if (result != 0)
+			die("%s is not found: %s", text, strerror(-result));
 	}
 }
 
@@ -165,6 +170,8 @@ bool folder_read(struct opened *opened, uint64_t seed, uint32_t hand, struct fol
 	bool is_good = true;
 
 	*seen_out = (struct folder){ 0 };
+	if (opened->folders[hand] == NO_FOLDER)
+		return true;
 	if (buffer == NULL)
 		die("no memory");
 	reading.cell = buffer;

@@ -18,7 +18,8 @@ int pool_open(struct opened *opened, bool read_only, struct sz_error *error) MUS
 /* These tell what went wrong, and end the program. */
 void opened_close(struct opened *opened);
 
-/* Makes the hands' folders, or finds them. */
+/* Makes the hands' folders, or finds them: one that is not there is as one without files, before any change. */
+#define NO_FOLDER 0 /* is no inode */
 void folders_make(struct opened *opened, uint32_t hands);
 void folders_find(struct opened *opened, uint32_t hands);
 

@@ -244,7 +244,8 @@ static void resume(struct writer *writer, struct hand *hands)
 	for (uint32_t i = 0; i < HANDS; i++) {
 		struct span span = history_span(&history, i, synced, UINT64_MAX);
 
-		if (!folder_read(&writer->opened, history.seed, i, &hands[i].folder, NULL) ||
+		if (writer->opened.folders[i] == NO_FOLDER ||
+		    !folder_read(&writer->opened, history.seed, i, &hands[i].folder, NULL) ||
 		    !history_find(&history, i, &hands[i].folder, &span, &found[i]))
 			die("the store does not hold what it held before");
 		hands[i].folder.print = folder_print(&hands[i].folder);
@@ -259,6 +260,8 @@ static void begin(struct writer *writer, const char *store, struct hand *hands)
 {
 	const struct sz_store_open options = { .path = store };
 	const struct sz_keep_policy keep = { .budget_bytes = HISTORY_BYTES };
+	struct sz_store_info created;
+	struct sz_store_info info;
 	struct sz_error error = { 0 };
 
 	if (store_open(&options, &writer->opened.store, &error) != 0)
@@ -271,9 +274,16 @@ static void begin(struct writer *writer, const char *store, struct hand *hands)
 		resume(writer, hands);
 		return;
 	}
+	sz_store_info(writer->opened.store, &created);
 	folders_make(&writer->opened, HANDS);
+	sz_store_info(writer->opened.store, &info);
 	must(journal_create(writer->journal_path, writer->seed, HANDS, &writer->journal),
 	     writer->journal_path);
+	/* A copy may go back to these. */
+	journal_point_begin(writer->journal);
+	journal_sealed(writer->journal, created.generation, created.sealed_wall_ns);
+	journal_point_begin(writer->journal);
+	journal_sealed(writer->journal, info.generation, info.sealed_wall_ns);
 }
 
 static uint64_t argument(int count, char **arguments, int at, uint64_t otherwise)

@@ -257,8 +257,9 @@ static int write_pieces(struct sz_device *device, uint64_t sector, uint32_t coun
 	int result = begin(device->store);
 
 	if (result == 0) {
-		ciphertext =
-			malloc((count < IO_SECTORS ? count : IO_SECTORS) * (size_t)SZ_SECTOR_BYTES);
+		/* Aligned: bands are written past the page cache. */
+		ciphertext = aligned_alloc(SECTOR, (count < IO_SECTORS ? count : IO_SECTORS) *
+							   (size_t)SZ_SECTOR_BYTES);
 		result = ciphertext == NULL ? -ENOMEM : 0;
 	}
 	while (count > 0 && result == 0) {

@@ -13,6 +13,7 @@
  *    would let us go on in what nobody can reach any more.
  * 5. A live file that is opened before this process has made one is of a process before: it is read from the disk.
  */
+#include "store/direct.h"
 #include "store/store.h"
 
 #include <assert.h>
@@ -34,12 +35,14 @@ struct folder {
 	bool read_only;
 	atomic_bool live_is_durable; /* live/'s own name was synced since it was made or found */
 	atomic_bool has_made_live;   /* a file, by this process */
+	struct sz_direct_folder direct;
 };
 
 struct folder_file {
 	struct sz_file file;
-	const struct folder *folder;
+	struct folder *folder;
 	int fd;
+	struct sz_direct_file direct;
 };
 
 static struct folder *folder_of(struct sz_backend *backend)
@@ -134,7 +137,7 @@ static int part_open_or_make(struct folder *folder, enum sz_part part, int *fd_o
 	return part_open(folder, part, fd_out);
 }
 
-static int file_make(const struct folder *folder, int *fd, struct sz_file **file_out)
+static int file_make(struct folder *folder, int *fd, bool is_writable, struct sz_file **file_out)
 {
 	struct folder_file *file = calloc(1, sizeof(*file));
 
@@ -143,6 +146,7 @@ static int file_make(const struct folder *folder, int *fd, struct sz_file **file
 	file->file.ops = folder->backend.ops;
 	file->folder = folder;
 	file->fd = *fd;
+	sz_direct_init(&file->direct, is_writable);
 	*fd = -1;
 	*file_out = &file->file;
 	return 0;
@@ -215,7 +219,7 @@ static int folder_create(struct sz_backend *backend, enum sz_part part, const ch
 	fd = open_beneath(part_fd, name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
 		return failure(folder, -fd);
-	rc = file_make(folder, &fd, file_out);
+	rc = file_make(folder, &fd, true, file_out);
 	if (rc != 0)
 		(void)unlinkat(part_fd, name, 0);
 	else if (part == SZ_LIVE)
@@ -257,7 +261,7 @@ static int folder_open(struct sz_backend *backend, enum sz_part part, const char
 		return -ENOENT;
 	if (part == SZ_LIVE && !atomic_load(&folder->has_made_live))
 		cache_drop(fd);
-	return file_make(folder, &fd, file_out);
+	return file_make(folder, &fd, false, file_out);
 }
 
 static int folder_rename(struct sz_backend *backend, const char *live_name, const char *sealed_name)
@@ -354,7 +358,10 @@ static int folder_file_read(struct sz_file *file, void *buffer, size_t length, u
 static int folder_file_write(struct sz_file *file, const void *buffer, size_t length,
 			     uint64_t offset)
 {
-	return sz_pwrite(file_of(file)->fd, buffer, length, offset);
+	struct folder_file *self = file_of(file);
+
+	return sz_direct_write(&self->folder->direct, &self->direct, self->fd, buffer, length,
+			       offset);
 }
 
 static int folder_file_sync(struct sz_file *file)
@@ -398,6 +405,7 @@ static int folder_file_is_held(struct sz_file *file, bool *is_held_out)
 
 static void folder_file_close(struct sz_file *file)
 {
+	sz_direct_fini(&file_of(file)->direct);
 	sz_cleanup_fd(&file_of(file)->fd);
 	free(file);
 }

@@ -312,12 +312,14 @@ static void test_a_removed_name_is_free_and_an_open_file_lives_on(void **state)
 
 static void test_a_file_opened_for_reading_cannot_be_written(void **state)
 {
+	static const _Alignas(4096) uint8_t large[128 << 10];
 	struct sz_backend *backend = backend_of(state);
 	struct sz_file *file;
 
 	put(backend, SZ_SEALED, "a", "x");
 	OK(sz_backend_open(backend, SZ_SEALED, "a", &file));
 	assert_int_equal(sz_file_write(file, "y", 1, 0), -EBADF);
+	assert_int_equal(sz_file_write(file, large, sizeof(large), 0), -EBADF);
 	sz_file_close(file);
 	assert_true(holds(backend, SZ_SEALED, "a", "x"));
 }

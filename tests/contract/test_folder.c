@@ -26,6 +26,7 @@ static struct {
 	int error;
 	unsigned int count;
 	bool transfers_short; /* pread and pwrite do half, and are interrupted now and then */
+	bool is_slow;         /* each pwrite takes 25 ms */
 	ino_t synced[64];     /* folders and files in the order of their syncs */
 	size_t synced_count;
 } kernel;
@@ -179,6 +180,8 @@ ssize_t __wrap_pwrite64(int fd, const void *buffer, size_t length, off_t offset)
 {
 	if (is_interrupted() || fails("pwrite"))
 		return -1;
+	if (kernel.is_slow)
+		(void)usleep(25000);
 	return __real_pwrite64(fd, buffer, part_of(length), offset);
 }
 
@@ -581,43 +584,181 @@ static void test_short_and_interrupted_transfers_are_completed(void **state)
 	sz_file_close(file);
 }
 
+/* A file system that has nothing but the cache. */
+static bool is_in_memory(const struct fixture *fixture)
+{
+	struct statfs disk;
+
+	OK(statfs(fixture->path, &disk));
+	return disk.f_type == TMPFS_MAGIC;
+}
+
+/* How many pages of a file the kernel has in its cache. */
+static unsigned int cached_pages(const char *path)
+{
+	enum {
+		PAGE = 4096,
+		PAGES_MAX = 4096
+	};
+	static unsigned char resident[PAGES_MAX];
+	struct stat status;
+	unsigned int count = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t pages;
+	void *map;
+
+	assert_true(fd >= 0);
+	OK(fstat(fd, &status));
+	pages = DIV_ROUND_UP((size_t)status.st_size, PAGE);
+	assert_true(pages <= PAGES_MAX);
+	map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	OK(mincore(map, (size_t)status.st_size, resident));
+	for (size_t i = 0; i < pages; i++)
+		count += resident[i] & 1U;
+	OK(munmap(map, (size_t)status.st_size));
+	OK(close(fd));
+	return count;
+}
+
 /* What was in a cache alone, as after a write to the disk that failed, is not taken for being there. */
 static void test_live_files_are_read_from_the_disk(void **state)
 {
-	enum {
-		PAGES = 16,
-		PAGE = 4096
-	};
 	const struct fixture *fixture = *state;
-	static char content[PAGES * PAGE];
-	unsigned char resident[PAGES];
-	unsigned int in_memory = 0;
-	struct statfs disk;
+	static char content[64 << 10];
 	struct sz_backend *again;
 	struct sz_file *file;
-	void *map;
-	int fd;
 
-	OK(statfs(fixture->path, &disk));
-	if (disk.f_type == TMPFS_MAGIC)
+	if (is_in_memory(fixture))
 		skip();
 	OK(sz_backend_create(fixture->backend, SZ_LIVE, "a", &file));
-	OK(sz_file_write(file, content, sizeof(content), 0));
+	OK(sz_file_write(file, content, sizeof(content) - 1, 0));
 	sz_file_close(file);
+	assert_true(cached_pages(in(fixture, "live/a")) > 0);
 	OK(sz_folder_open(fixture->path, false, &again));
 	OK(sz_backend_open(again, SZ_LIVE, "a", &file));
-	fd = open(in(fixture, "live/a"), O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
-	map = mmap(NULL, sizeof(content), PROT_READ, MAP_SHARED, fd, 0);
-	assert_ptr_not_equal(map, MAP_FAILED);
-	OK(mincore(map, sizeof(content), resident));
-	for (unsigned int i = 0; i < PAGES; i++)
-		in_memory += resident[i] & 1;
-	assert_int_equal(in_memory, 0);
-	OK(munmap(map, sizeof(content)));
-	OK(close(fd));
+	assert_int_equal(cached_pages(in(fixture, "live/a")), 0);
 	sz_file_close(file);
 	sz_backend_close(again);
+}
+
+/* Large writes: past the cache where that can be done, always complete, and errors are told. */
+
+enum {
+	LARGE = 128 << 10,
+	LARGE_MANY = 40, /* more than it takes to find a disk slow */
+};
+static _Alignas(4096) uint8_t large[LARGE];
+
+static void large_fill(unsigned int seed)
+{
+	for (size_t i = 0; i < LARGE; i++)
+		large[i] = (uint8_t)(i * 7 + (i >> 8) + seed);
+}
+
+static bool has_direct(const struct fixture *fixture)
+{
+	int fd = open(in(fixture, "probe"), O_WRONLY | O_CREAT | O_DIRECT | O_CLOEXEC, 0600);
+
+	if (fd >= 0)
+		OK(close(fd));
+	(void)unlink(in(fixture, "probe"));
+	return fd >= 0 && !is_in_memory(fixture);
+}
+
+static struct sz_file *large_write(const struct fixture *fixture, const char *name,
+				   unsigned int many)
+{
+	struct sz_file *file;
+
+	OK(sz_backend_create(fixture->backend, SZ_LIVE, name, &file));
+	for (unsigned int i = 0; i < many; i++) {
+		large_fill(i);
+		OK(sz_file_write(file, large, LARGE, (uint64_t)i * LARGE));
+	}
+	return file;
+}
+
+static void large_check(struct sz_file *file, unsigned int many)
+{
+	static uint8_t back[LARGE];
+	size_t done;
+
+	for (unsigned int i = 0; i < many; i++) {
+		large_fill(i);
+		OK(sz_file_read(file, back, LARGE, (uint64_t)i * LARGE, &done));
+		assert_int_equal(done, LARGE);
+		assert_memory_equal(back, large, LARGE);
+	}
+	sz_file_close(file);
+}
+
+static void test_large_writes_go_past_the_cache(void **state)
+{
+	const struct fixture *fixture = *state;
+	struct sz_file *file = large_write(fixture, "a", 4);
+
+	if (has_direct(fixture))
+		assert_int_equal(cached_pages(in(fixture, "live/a")), 0);
+	OK(sz_file_write(file, "small", 5, 4ULL * LARGE)); /* both ways in one file */
+	OK(sz_file_sync(file));
+	OK(sz_backend_rename(fixture->backend, "a", "b"));
+	large_fill(5);
+	OK(sz_file_write(file, large, LARGE, 5ULL * LARGE));
+	large_check(file, 4);
+}
+
+static void test_large_writes_cut_short_are_completed(void **state)
+{
+	const struct fixture *fixture = *state;
+	struct sz_file *file;
+
+	kernel.transfers_short = true;
+	file = large_write(fixture, "a", 4);
+	kernel.transfers_short = false;
+	large_check(file, 4);
+}
+
+static void test_without_direct_io_large_writes_go_through_the_cache(void **state)
+{
+	const struct fixture *fixture = *state;
+	struct sz_file *file;
+
+	kernel_refuses("pwrite", EINVAL); /* as a file system that wants other alignment */
+	kernel.fail_from = false;
+	file = large_write(fixture, "a", 4);
+	kernel_reset();
+	if (has_direct(fixture))
+		assert_true(cached_pages(in(fixture, "live/a")) > 0);
+	large_check(file, 4);
+}
+
+static void test_on_a_slow_disk_large_writes_go_through_the_cache(void **state)
+{
+	const struct fixture *fixture = *state;
+	struct sz_file *file;
+
+	kernel.is_slow = true;
+	file = large_write(fixture, "a", LARGE_MANY);
+	kernel.is_slow = false;
+	assert_true(cached_pages(in(fixture, "live/a")) > 0);
+	large_check(file, LARGE_MANY);
+}
+
+static void test_a_large_write_that_fails_is_reported(void **state)
+{
+	static const int errors[] = { EIO, ENOSPC, EDQUOT };
+	const struct fixture *fixture = *state;
+	struct sz_file *file;
+
+	OK(sz_backend_create(fixture->backend, SZ_LIVE, "a", &file));
+	for (size_t i = 0; i < ARRAY_LENGTH(errors); i++) {
+		kernel_refuses("pwrite", errors[i]);
+		assert_int_equal(sz_file_write(file, large, LARGE, 0), -errors[i]);
+		assert_int_equal(kernel.count, 1); /* not tried the other way */
+	}
+	kernel_reset();
+	sz_file_close(file);
 }
 
 /* A file's life: made, filled, synced, moved, listed, read, removed. The first error ends it. */
@@ -747,6 +888,11 @@ int main(void)
 		CASE(test_a_file_removed_during_a_listing_is_skipped),
 		CASE(test_short_and_interrupted_transfers_are_completed),
 		CASE(test_live_files_are_read_from_the_disk),
+		CASE(test_large_writes_go_past_the_cache),
+		CASE(test_large_writes_cut_short_are_completed),
+		CASE(test_without_direct_io_large_writes_go_through_the_cache),
+		CASE(test_on_a_slow_disk_large_writes_go_through_the_cache),
+		CASE(test_a_large_write_that_fails_is_reported),
 		CASE(test_each_failing_call_is_reported),
 		CASE(test_a_failed_creation_leaves_no_file),
 		CASE(test_a_failed_opening_leaves_nothing),

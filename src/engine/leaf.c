@@ -185,7 +185,11 @@ static int leaf_open(vdev_t *vd, uint64_t *size, uint64_t *max_size, uint64_t *l
 	struct sz_device *device = NULL;
 	uint32_t index;
 
-	vd->vdev_nonrot = B_TRUE;
+	/*
+	 * As a disk with heads: then ZFS joins neighbours up to 1 MiB (for others 128 KiB), and fills it from
+	 * the beginning. Fewer and larger pieces go to bands; what is less than 64 KiB goes to the log.
+	 */
+	vd->vdev_nonrot = B_FALSE;
 	vd->vdev_has_trim = B_TRUE;
 	vd->vdev_has_securetrim = B_TRUE;
 	if (sz_leaf_parse(vd->vdev_path, &index) == 0) {

@@ -13,8 +13,8 @@
 
 /* The defaults (docs/DESIGN.md, section 3). */
 static const struct sz_property defaults[] = {
-	{ "recordsize", "1M" }, { "compression", "on" }, { "checksum", "fletcher4" },
-	{ "atime", "off" },     { "xattr", "sa" },       { "autotrim", "on" },
+	{ "recordsize", "512K" }, { "compression", "on" }, { "checksum", "fletcher4" },
+	{ "atime", "off" },       { "xattr", "sa" },       { "autotrim", "on" },
 };
 
 /* What can be set, to any value that ZFS takes. */

@@ -22,8 +22,13 @@ __attribute__((visibility("default"))) const char *malloc_conf =
 	"thp:always,metadata_thp:always,dirty_decay_ms:10000,muzzy_decay_ms:0,retain:true,narenas:2,"
 	"percpu_arena:disabled,oversize_threshold:0";
 
-/* In no header; zdb declares it like this. */
+/* In no header; zdb and ztest declare them like this. */
 extern boolean_t spa_mode_readable_spacemaps;
+extern int zfs_compressed_arc_enabled;
+extern uint_t zfs_vdev_async_write_max_active;
+
+/* Writes in flight on a leaf: the fewer, the more of them ZFS joins into one. Less than 2 it does not allow. */
+#define ASYNC_WRITES 2U
 
 int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 {
@@ -47,6 +52,9 @@ int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 		return sz_fail(error, -ENOMEM, "no memory");
 	/* Also when a pool is imported read-only: or a resilver that is due would be hidden. */
 	spa_mode_readable_spacemaps = B_TRUE;
+	/* Else every read of a few bytes expands a whole record. */
+	zfs_compressed_arc_enabled = 0;
+	zfs_vdev_async_write_max_active = ASYNC_WRITES;
 	kernel_init(SPA_MODE_READ | SPA_MODE_WRITE);
 	zfs_flags = 0; /* debug checks of every block */
 	zfs_dirty_data_max = memory_bytes / 4;

@@ -22,6 +22,16 @@ __attribute__((visibility("default"))) const char *malloc_conf =
 	"thp:always,metadata_thp:always,dirty_decay_ms:10000,muzzy_decay_ms:0,retain:true,narenas:2,"
 	"percpu_arena:disabled,oversize_threshold:0";
 
+/*
+ * Takes the place of libzpool's function, by its name as vdev_disk_ops does: ZFS's buffers are then each in one
+ * piece, not in pages. The leaf reads and writes in them without a copy, and what the ARC holds is what readers get.
+ */
+__attribute__((visibility("default"))) boolean_t abd_size_alloc_linear(size_t size_bytes)
+{
+	(void)size_bytes;
+	return B_TRUE;
+}
+
 /* In no header; zdb and ztest declare them like this. */
 extern boolean_t spa_mode_readable_spacemaps;
 extern int zfs_compressed_arc_enabled;

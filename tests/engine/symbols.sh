@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Names that the program exports and that libzpool, or a library that it needs, defines too. The
-# program's would silently take the place of the library's: allowed are the leaf driver and the
-# function for messages, which are meant to, and jemalloc's setting.
+# program's would silently take the place of the library's: allowed are the leaf driver, the
+# function for messages and the one that says how buffers are laid out, which are meant to, and jemalloc's setting.
 #
 #   symbols.sh PROGRAM
 set -euo pipefail
 program=$1
-allowed='^(vdev_disk_ops|vcmn_err|malloc_conf)$'
+allowed='^(vdev_disk_ops|vcmn_err|abd_size_alloc_linear|malloc_conf)$'
 
 # Defined, dynamic, without the version behind the name.
 names() { nm -D --defined-only "$@" | awk 'NF == 3 { sub(/@.*/, "", $3); print $3 }' | sort -u; }
@@ -18,10 +18,12 @@ printf '%s\n' "${libraries[@]}" | grep -q libzpool || {
 }
 # With a version: a copy of the C library's own variable (stdout), not a definition of ours.
 own=$(nm -D --defined-only "$program" | awk 'NF == 3 && $3 !~ /@/ { print $3 }' | sort -u)
-[ "$(comm -12 <(printf '%s\n' "$own") <(printf 'vdev_disk_ops\n'))" = vdev_disk_ops ] || {
-	echo "$program does not export vdev_disk_ops: libzpool would use its own" >&2
-	exit 1
-}
+for name in vdev_disk_ops vcmn_err abd_size_alloc_linear; do
+	grep -qx "$name" <<<"$own" || {
+		echo "$program does not export $name: libzpool would use its own" >&2
+		exit 1
+	}
+done
 both=$(comm -12 <(printf '%s\n' "$own") <(names "${libraries[@]}") | grep -vE "$allowed" || true)
 [ -z "$both" ] || {
 	echo "exported by $program and by a library:" >&2

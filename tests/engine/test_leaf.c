@@ -558,6 +558,26 @@ static void foreign_paths(void)
 	pool_close(&opened);
 }
 
+/* A file's data goes to the leaf as it lies in ZFS's buffers: each is in one piece. */
+static void buffers_in_one_piece(void)
+{
+	struct opened opened = { 0 };
+	abd_t *buffer;
+
+	pool_open(&opened, false);
+	buffer = abd_alloc(SPA_OLD_MAXBLOCKSIZE, B_FALSE);
+	NEED(abd_is_linear(buffer));
+	abd_free(buffer);
+	pool_close(&opened);
+}
+
+static void test_buffers_are_in_one_piece(void **state)
+{
+	(void)state;
+	step(make_filled);
+	step(buffers_in_one_piece);
+}
+
 static void test_paths_that_are_no_device_are_refused(void **state)
 {
 	(void)state;
@@ -579,6 +599,7 @@ int main(void)
 		CASE(test_what_a_failed_flush_lost_is_resilvered),
 		CASE(test_unchecked_reads_of_damage_fail),
 		CASE(test_paths_that_are_no_device_are_refused),
+		CASE(test_buffers_are_in_one_piece),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,9 +32,8 @@ __attribute__((visibility("default"))) boolean_t abd_size_alloc_linear(size_t si
 	return B_TRUE;
 }
 
-/* In no header; zdb and ztest declare them like this. */
+/* In no header; zdb declares the first like this, vdev_queue.c defines the second. */
 extern boolean_t spa_mode_readable_spacemaps;
-extern int zfs_compressed_arc_enabled;
 extern uint_t zfs_vdev_async_write_max_active;
 
 /* Writes in flight on a leaf: the fewer, the more of them ZFS joins into one. Less than 2 it does not allow. */
@@ -62,8 +61,6 @@ int sz_engine_start(uint64_t memory_bytes, struct sz_error *error)
 		return sz_fail(error, -ENOMEM, "no memory");
 	/* Also when a pool is imported read-only: or a resilver that is due would be hidden. */
 	spa_mode_readable_spacemaps = B_TRUE;
-	/* Else every read of a few bytes expands a whole record. */
-	zfs_compressed_arc_enabled = 0;
 	zfs_vdev_async_write_max_active = ASYNC_WRITES;
 	kernel_init(SPA_MODE_READ | SPA_MODE_WRITE);
 	zfs_flags = 0; /* debug checks of every block */

@@ -128,8 +128,9 @@ static void expect_file(uint64_t object, const char *path, uint32_t mode, uint32
 /* Files of sizes at which something changes: no block, one small one, one record, several. */
 static void store_sizes(void)
 {
-	static const size_t sizes[] = { 0,      1,      100,     511, 512,     513,         4096,
-					131072, 131073, MIB - 1, MIB, MIB + 1, 5 * MIB + 77 };
+	static const size_t sizes[] = { 0,       1,           100,    511,         512,
+					513,     4096,        131072, 131073,      MIB / 2 - 1,
+					MIB / 2, MIB / 2 + 1, MIB,    5 * MIB + 77 };
 	uint64_t folder = make_folder(root, "sizes", 0755);
 
 	for (size_t i = 0; i < ARRAY_LENGTH(sizes); i++) {

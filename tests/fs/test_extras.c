@@ -12,6 +12,7 @@
 
 #define MIB     ((uint64_t)1 << 20)
 #define ENTRIES 200000U
+#define RECORD  (512 << 10)
 #define CONTENT (5 * MIB + 1234)
 
 extern unsigned int zfs_txg_timeout;
@@ -117,7 +118,7 @@ static void ranges(void)
 	NEED(sz_fs_allocate(opened.fs, file, 0, 100000, false) == 0);
 	NEED(stat_of(file).st_blksize == 100352);
 	NEED(sz_fs_write(opened.fs, file, content, 10, 9 * MIB) == 0);
-	NEED(stat_of(file).st_blksize == (blksize_t)MIB);
+	NEED(stat_of(file).st_blksize == RECORD);
 	pool_close(&opened);
 }
 

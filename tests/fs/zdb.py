@@ -16,7 +16,7 @@ import time
 
 POOL = "szpool"
 TIMEOUT_S = 100
-RECORD_BYTES = 1 << 20
+RECORD_BYTES = 512 << 10
 TYPES = {0o1: "FIFO", 0o2: "Character Device", 0o4: "Directory", 0o6: "Block Device",
          0o10: "Regular File", 0o12: "Symbolic Link", 0o14: "Socket"}
 EXPECTED = ("path", "mode", "uid", "gid", "size", "links", "parent", "atime", "mtime", "rdev",

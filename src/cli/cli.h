@@ -46,6 +46,7 @@ enum option_id {
 	OPTION_SIZE,
 	OPTION_BAND_SIZE,
 	OPTION_PROPERTY,
+	OPTION_RAW,
 	OPTION_LONG,
 	OPTION_RECURSIVE,
 	OPTION_FORCE,
@@ -190,12 +191,13 @@ int cmd_version(struct invocation *);
 /* An open store, its pool and its file system. */
 enum session_parts {
 	SESSION_STORE,
+	SESSION_POOL_IF_ANY, /* none: the store has devices alone, or they are attached */
 	SESSION_POOL,
 	SESSION_FS,
 };
 struct session {
 	struct sz_store *store;
-	struct sz_pool *pool;  /* NULL if only the store was asked for */
+	struct sz_pool *pool;  /* NULL if only the store was asked for, or there is none */
 	struct sz_fs *fs;      /* NULL if only the pool was asked for */
 	struct sz_fs *head;    /* not NULL: fs is a snapshot of it (--snapshot) */
 	struct sealer *sealer; /* NULL: none runs */

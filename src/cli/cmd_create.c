@@ -1,6 +1,6 @@
 /*
- * create: an empty store, and a pool with a file system on its devices. If a step fails, what was made
- * is removed again: there is either a pool or nothing.
+ * create: an empty store, and a pool with a file system on its devices, or (--raw) devices alone. If a step fails, what
+ * was made is removed again: there is either a pool or nothing.
  */
 #include "cli/cli.h"
 
@@ -166,7 +166,7 @@ static void target_remove(const struct target *target)
 
 /*
  * The size of a device. By default a pool that is full fits the disk: all devices together take what
- * is free, less a tenth. With --size it is the user's affair.
+ * is free, less a tenth. With --size it is the user's affair, and with --raw that is the size of each.
  */
 static uint64_t device_sectors(const struct options *options, uint64_t free_bytes)
 {
@@ -174,21 +174,45 @@ static uint64_t device_sectors(const struct options *options, uint64_t free_byte
 	uint64_t bytes = options->size_bytes != 0 ? options->size_bytes / data_devices
 						  : free_bytes / 10 * 9 / options->devices;
 
+	if ((options->given >> OPTION_RAW & 1) != 0)
+		bytes = options->size_bytes;
 	return bytes / SZ_SECTOR_BYTES / SECTORS_UNIT * SECTORS_UNIT;
+}
+
+/* Without a pool: nothing of a pool, and one device. */
+static int raw_check(struct invocation *invocation)
+{
+	struct options *options = &invocation->options;
+
+	if (option_is_given(invocation, OPTION_RAID) ||
+	    option_is_given(invocation, OPTION_PROPERTY))
+		return usage_fail(invocation, "--raw makes no pool, so it takes no --%s",
+				  option_is_given(invocation, OPTION_RAID) ? "raid" : "property");
+	if (!option_is_given(invocation, OPTION_SIZE))
+		return usage_fail(invocation, "--raw needs --size, the size of each device");
+	options->raid = SZ_RAID_STRIPE;
+	if (!option_is_given(invocation, OPTION_DEVICES))
+		options->devices = 1;
+	return 0;
 }
 
 static int options_check(struct invocation *invocation)
 {
 	const struct options *options = &invocation->options;
+	bool is_raw = option_is_given(invocation, OPTION_RAW);
 
+	if (is_raw && raw_check(invocation) != 0)
+		return -EINVAL;
 	if (options->devices < sz_raid_min_devices(options->raid))
 		return usage_fail(invocation, "this --raid needs at least %u devices",
 				  sz_raid_min_devices(options->raid));
 	if (options->device_dir_count > 0 && options->device_dir_count != options->devices)
 		return usage_fail(invocation, "--device-dir: %zu folders for %u devices",
 				  options->device_dir_count, options->devices);
-	if (option_is_given(invocation, OPTION_SIZE) && options->size_bytes < SIZE_MIN_BYTES)
-		return usage_fail(invocation, "--size: has to be 256M or more");
+	if (option_is_given(invocation, OPTION_SIZE) &&
+	    options->size_bytes < (is_raw ? DEVICE_MIN_BYTES : SIZE_MIN_BYTES))
+		return usage_fail(invocation, "--size: has to be %s or more",
+				  is_raw ? "64M" : "256M");
 	if (options->size_bytes != 0 &&
 	    device_sectors(options, 0) * SZ_SECTOR_BYTES < DEVICE_MIN_BYTES)
 		return usage_fail(invocation,
@@ -276,6 +300,10 @@ static int pool_make(struct invocation *invocation, const struct sz_passphrase *
 int cmd_create(struct invocation *invocation)
 {
 	const struct options *options = &invocation->options;
+	struct target targets[SZ_DEVICES_MAX + 1] = { 0 };
+	struct sz_passphrase passphrase = { 0 };
+	size_t count = 0;
+	int result = options_check(invocation);
 	struct sz_store_create create = {
 		.device_count = options->devices,
 		.band_sectors = (uint32_t)(options->band_bytes / SZ_SECTOR_BYTES),
@@ -284,10 +312,6 @@ int cmd_create(struct invocation *invocation)
 		.path = invocation->operands[0],
 		.folders = options->device_dir_count > 0 ? options->device_dirs : NULL,
 	};
-	struct target targets[SZ_DEVICES_MAX + 1] = { 0 };
-	struct sz_passphrase passphrase = { 0 };
-	size_t count = 0;
-	int result = options_check(invocation);
 
 	if (result == 0)
 		result = targets_check(invocation, targets, &count, &create);
@@ -297,7 +321,8 @@ int cmd_create(struct invocation *invocation)
 		return result;
 	result = sz_store_create(&create, &passphrase, &invocation->error);
 	if (result == 0) {
-		result = pool_make(invocation, &passphrase);
+		if (!option_is_given(invocation, OPTION_RAW))
+			result = pool_make(invocation, &passphrase);
 		for (size_t i = count; result != 0 && i > 0; i--)
 			target_remove(&targets[i - 1]);
 	}

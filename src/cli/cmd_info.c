@@ -24,7 +24,7 @@ static json_t *info_json(struct session *session, const struct sz_store_info *in
 						      "size_bytes", (json_int_t)size_bytes));
 	}
 	return json_pack(
-		"{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, "
+		"{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:b, "
 		"s:s, s:o, s:o}",
 		"store_id", id, "format_version", (int)info->format_version, "parity",
 		(int)info->parity, "band_bytes", (json_int_t)info->band_sectors * SZ_SECTOR_BYTES,
@@ -35,9 +35,9 @@ static json_t *info_json(struct session *session, const struct sz_store_info *in
 		"data_bytes", (json_int_t)info->data_bytes, "dead_bytes",
 		(json_int_t)info->dead_bytes, "compacted_bytes", (json_int_t)info->compacted_bytes,
 		"host_free_bytes", (json_int_t)info->host_free_bytes, "used_bytes",
-		(json_int_t)space->used_bytes, "recovered", info->recovered, "recovery",
-		info->recovery_text, "devices", devices, "history",
-		has_history ? history_json(&history) : json_null());
+		session->pool != NULL ? json_integer((json_int_t)space->used_bytes) : json_null(),
+		"recovered", info->recovered, "recovery", info->recovery_text, "devices", devices,
+		"history", has_history ? history_json(&history) : json_null());
 }
 
 static void size_line(const char *what, uint64_t bytes, const char *note)
@@ -77,7 +77,13 @@ static void info_text(struct invocation *invocation, struct session *session,
 		      info->delta_count);
 	size_line("stored", info->stored_bytes, " (on disk)");
 	size_line("superseded", info->dead_bytes, " (compaction frees it)");
-	size_line("used", space->used_bytes, " (in the pool)");
+	if (session->pool != NULL)
+		size_line("used", space->used_bytes, " (in the pool)");
+	else
+		(void)fprintf(console_out(), "%12s: %s%s\n", "pool",
+			      serve_folder()[0] != '\0' ? "not open; the devices are attached at "
+							: "none",
+			      serve_folder());
 	size_line("band", (uint64_t)info->band_sectors * SZ_SECTOR_BYTES, "");
 	size_line("free on disk", info->host_free_bytes, "");
 	if (history_find(session, &history))
@@ -96,11 +102,12 @@ int cmd_info(struct invocation *invocation)
 	struct session session;
 	struct sz_store_info info;
 	struct sz_pool_space space = { 0 };
-	int result = session_open(invocation, true, SESSION_POOL, &session);
+	int result = session_open(invocation, true, SESSION_POOL_IF_ANY, &session);
 
 	if (result != 0)
 		return result;
-	result = sz_pool_space(session.pool, &space);
+	if (session.pool != NULL)
+		result = sz_pool_space(session.pool, &space);
 	if (result != 0)
 		(void)sz_fail(&invocation->error, result, "the pool's space is not to be had");
 	sz_store_info(session.store, &info);

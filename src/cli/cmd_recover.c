@@ -16,7 +16,7 @@ int cmd_recover(struct invocation *invocation)
 	int result;
 
 	invocation->options.recover = true;
-	result = session_open(invocation, !writes, SESSION_POOL, &session);
+	result = session_open(invocation, !writes, SESSION_POOL_IF_ANY, &session);
 	if (result != 0)
 		return result;
 	result = status_print(invocation, &session, &is_intact, &is_healthy);

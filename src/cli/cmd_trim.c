@@ -63,12 +63,13 @@ static int compact(struct invocation *invocation, struct session *session)
 {
 	struct sz_error *error = &invocation->error;
 	struct progress progress;
-	int result;
+	int result = 0;
 
 	progress_start(&progress, invocation, "compact");
 	progress_phase(&progress, "compacting ...");
 	/* What the trim changed is in the transaction groups after it. */
-	result = sz_pool_sync(session->pool, error);
+	if (session->pool != NULL)
+		result = sz_pool_sync(session->pool, error);
 	if (result == 0)
 		result = sz_store_seal(session->store, error);
 	if (result == 0)
@@ -119,12 +120,13 @@ int cmd_compact(struct invocation *invocation)
 	struct sz_store_info after;
 	struct sz_history_info history = { 0 };
 	uint64_t trimmed_bytes = 0;
-	int result = session_open(invocation, false, SESSION_POOL, &session);
+	int result = session_open(invocation, false, SESSION_POOL_IF_ANY, &session);
 
 	if (result != 0)
 		return result;
 	sz_store_info(session.store, &before);
-	result = trim(invocation, &session, &trimmed_bytes);
+	if (session.pool != NULL)
+		result = trim(invocation, &session, &trimmed_bytes);
 	if (result == 0)
 		result = compact(invocation, &session);
 	sz_store_info(session.store, &after);

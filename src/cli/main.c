@@ -21,7 +21,7 @@
 static const struct command commands[] = {
 	{ "create", "STORE", "make a pool in a folder", 1, 1,
 	  ON_POOL | BIT(GENERATE_PASSPHRASE) | BIT(KDF) | BIT(DEVICES) | BIT(RAID) | BIT(SIZE) |
-		  BIT(BAND_SIZE) | BIT(PROPERTY),
+		  BIT(BAND_SIZE) | BIT(PROPERTY) | BIT(RAW),
 	  cmd_create, false },
 	{ "status", "STORE", "show the pool's health", 1, 1, READING | BIT(JSON) | BIT(CHECK),
 	  cmd_status, true },

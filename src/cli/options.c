@@ -41,6 +41,7 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_SIZE] = { "size", 's', "SIZE", "what the pool can hold (default: by free space)" },
 	[OPTION_BAND_SIZE] = { "band-size", 0, "SIZE", "size of an object, 1M to 64M" },
 	[OPTION_PROPERTY] = { "property", 'o', "NAME=VALUE", "set a ZFS property; repeatable" },
+	[OPTION_RAW] = { "raw", 0, NULL, "only devices, without a pool: see 'attach'" },
 	[OPTION_LONG] = { "long", 'l', NULL, "show modes, owners, sizes and times" },
 	[OPTION_RECURSIVE] = { "recursive", 'r', NULL, "folders with all that is in them" },
 	[OPTION_FORCE] = { "force", 'f', NULL, "what is not there is no error" },

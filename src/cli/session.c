@@ -189,7 +189,7 @@ static int shared_open(struct invocation *invocation, bool read_only, enum sessi
 			       "%s: is open: a generation is chosen when it is opened, by 'szpool "
 			       "serve --choose CODE'",
 			       path);
-	if (parts != SESSION_STORE && shared->pool == NULL)
+	if ((parts == SESSION_POOL || parts == SESSION_FS) && shared->pool == NULL)
 		return sz_fail(&invocation->error, -EBUSY,
 			       "%s: its devices are attached at %s, so its pool is not open here; "
 			       "'szpool detach %s' ends that",
@@ -260,6 +260,29 @@ static int shared_close(struct invocation *invocation, const struct session *ses
 	return result != 0 || synced == 0 ? result : store_fail(invocation, synced);
 }
 
+/* There is no pool, and no damage that hides one. */
+static bool is_raw(struct sz_store *store, int import_result)
+{
+	uint64_t damaged = 0;
+
+	for (uint32_t i = 0; i < sz_store_device_count(store); i++)
+		damaged += sz_device_damaged_sectors(sz_store_device(store, i));
+	return import_result == -ENODATA && damaged == 0;
+}
+
+/* A store that has devices alone. */
+static int raw_open(struct invocation *invocation, enum session_parts parts)
+{
+	invocation->error = (struct sz_error){ 0 };
+	if (parts == SESSION_POOL_IF_ANY)
+		return 0;
+	invocation->store_is_open = true; /* it is a store */
+	return sz_fail(&invocation->error, -ENODATA,
+		       "there is no pool on its devices; 'szpool attach %s FOLDER' shows them as "
+		       "files",
+		       invocation->operands[0]);
+}
+
 /* What session_open opens. *replays_out: the file system has to replay its intent log, and may not write. */
 static int parts_open(struct invocation *invocation, const struct sz_store_open *options,
 		      const struct sz_passphrase *passphrase, enum session_parts parts,
@@ -279,6 +302,8 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 		sz_pool_on_suspend(pool_is_suspended, invocation);
 		if (result == 0)
 			result = sz_pool_import(session->store, read_only, &session->pool, error);
+		if (is_raw(session->store, result))
+			result = raw_open(invocation, parts);
 	}
 	if (result == 0 && parts == SESSION_FS) {
 		result = sz_fs_open(session->pool, invocation->options.dataset, read_only,

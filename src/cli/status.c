@@ -12,7 +12,9 @@
 
 /* What status and scrub tell, gathered before anything is printed. */
 struct report {
-	struct sz_pool_status pool;
+	const char *attached; /* where the devices are, "": nowhere */
+	bool has_pool;
+	struct sz_pool_status pool; /* without one: the devices */
 	struct sz_opening opening;
 	bool has_history;
 	struct sz_history_info history;
@@ -74,9 +76,47 @@ static int errors_find(struct session *session, struct report *report)
 	return result;
 }
 
+/* The devices, as a pool's status has its leaves. */
+static int devices_report(struct session *session, struct sz_pool_status *status)
+{
+	uint32_t count = sz_store_device_count(session->store);
+	bool is_whole = true;
+
+	status->vdevs = calloc(count, sizeof(*status->vdevs));
+	if (status->vdevs == NULL)
+		return -ENOMEM;
+	status->vdev_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct sz_device *device = sz_store_device(session->store, i);
+		enum sz_device_state state = sz_device_state(device);
+		struct sz_vdev_status *vdev = &status->vdevs[i];
+
+		vdev->is_leaf = true;
+		vdev->device = i;
+		vdev->size_bytes = sz_device_sectors(device) * SZ_SECTOR_BYTES;
+		(void)snprintf(vdev->name, sizeof(vdev->name), "device %u", i);
+		(void)snprintf(vdev->state, sizeof(vdev->state), "%s",
+			       state == SZ_DEVICE_ONLINE    ? "ONLINE"
+			       : state == SZ_DEVICE_MISSING ? "MISSING"
+							    : "FAILED");
+		if (state == SZ_DEVICE_FAILED)
+			(void)snprintf(
+				vdev->note, sizeof(vdev->note),
+				"its disk has failed; nothing works until it is attached anew");
+		is_whole = is_whole && state == SZ_DEVICE_ONLINE;
+	}
+	(void)snprintf(status->state, sizeof(status->state), "%s",
+		       is_whole ? "ONLINE" : "DEGRADED");
+	return 0;
+}
+
 static int report_make(struct session *session, struct report *report, struct sz_error *error)
 {
-	int result = sz_pool_status(session->pool, &report->pool, error);
+	int result = session->pool != NULL ? sz_pool_status(session->pool, &report->pool, error)
+					   : devices_report(session, &report->pool);
+
+	report->has_pool = session->pool != NULL;
+	report->attached = report->has_pool ? "" : serve_folder();
 
 	sz_store_opening(session->store, &report->opening);
 	report->has_history = history_find(session, &report->history);
@@ -175,7 +215,17 @@ static void text_print(struct invocation *invocation, const struct report *repor
 {
 	const struct sz_pool_status *pool = &report->pool;
 
-	(void)fprintf(console_out(), "  pool: %s\n state: ", SZ_POOL_NAME);
+	if (report->has_pool)
+		(void)fprintf(console_out(), "  pool: %s\n state: ", SZ_POOL_NAME);
+	else if (report->attached[0] != '\0')
+		(void)fprintf(console_out(),
+			      "  pool: not open; the devices are attached at %s\n state: ",
+			      report->attached);
+	else
+		(void)fprintf(
+			console_out(),
+			"  pool: none; 'szpool attach %s FOLDER' shows the devices as files\n state: ",
+			invocation->operands[0]);
 	state_print(pool->state, 0);
 	(void)fputc('\n', console_out());
 	if (pool->status_text[0] != '\0') {
@@ -186,7 +236,8 @@ static void text_print(struct invocation *invocation, const struct report *repor
 		folded_print("opened", report->opening.chosen);
 	if (report->opening.is_notable && report->opening.aside[0] != '\0')
 		folded_print(" aside", report->opening.aside);
-	scan_print(&pool->scan);
+	if (report->has_pool)
+		scan_print(&pool->scan);
 	if (report->seal_problem[0] != '\0')
 		(void)fprintf(console_out(), "  seal: failed, and is tried again\n\t%s\n",
 			      report->seal_problem);
@@ -209,6 +260,8 @@ static void text_print(struct invocation *invocation, const struct report *repor
 		line_out("\ndamage in the store:\n");
 	for (size_t i = 0; i < report->damage_count; i++)
 		damage_print(&report->damages[i]);
+	if (!report->has_pool)
+		return;
 	if (pool->data_errors == 0)
 		line_out("\nerrors: No known data errors");
 	else
@@ -271,12 +324,14 @@ static json_t *report_json(const struct report *report)
 	for (size_t i = 0; i < report->error_count; i++)
 		(void)json_array_append_new(errors, json_name(report->errors[i]));
 	return json_pack(
-		"{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}, s:{s:I, s:s}, s:o}",
-		"pool", SZ_POOL_NAME, "state", pool->state, "status", pool->status_text, "action",
-		pool->action_text, "scan", scan_json(&pool->scan), "config", vdevs, "data_errors",
-		(json_int_t)pool->data_errors, "errors", errors, "damage", damages, "opening",
-		"chosen", report->opening.chosen, "aside", report->opening.aside, "is_notable",
-		report->opening.is_notable, "sealing", "interval_s",
+		"{s:s?, s:s?, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}, s:{s:I, s:s}, s:o}",
+		"pool", report->has_pool ? SZ_POOL_NAME : NULL, "attached",
+		report->attached[0] != '\0' ? report->attached : NULL, "state", pool->state,
+		"status", pool->status_text, "action", pool->action_text, "scan",
+		report->has_pool ? scan_json(&pool->scan) : json_null(), "config", vdevs,
+		"data_errors", (json_int_t)pool->data_errors, "errors", errors, "damage", damages,
+		"opening", "chosen", report->opening.chosen, "aside", report->opening.aside,
+		"is_notable", report->opening.is_notable, "sealing", "interval_s",
 		(json_int_t)report->seal_interval_s, "problem", report->seal_problem, "history",
 		report->has_history ? history_json(&report->history) : json_null());
 }

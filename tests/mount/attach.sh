@@ -49,11 +49,20 @@ prints "a file for each device" "0 1 2 3 4 5 " bash -c "ls m | tr '\n' ' '"
 prints "as large as it is" "$(run info --json --generation 2 store | jq '.devices[5].size_bytes')" stat -c %s m/5
 prints "for nobody else" 600 stat -c %a m/0
 fails "the store cannot be attached twice" 5 "is open in another process" run attach store other
-for command in "status store" "info store" "ls store" "scrub store" "snapshot store x" "trim store"; do
+for command in "ls store" "scrub store" "snapshot store x" "trim store"; do
 	# shellcheck disable=SC2086 # words
 	fails "'$command' says where it is attached" 5 "attached at $work/m" run $command
 done
-fails "detach is told as the way out" 5 "'szpool detach $work/m' ends that" run status store
+fails "detach is told as the way out" 5 "'szpool detach $work/m' ends that" run ls store
+ok "status" run status store
+then_ok "tells it too" grep -qF "attached at $work/m" out
+then_ok "and every device" test "$(grep -c 'device . *ONLINE' out)" = 6
+fails_check() { run status --check store >/dev/null; }
+fails "but not whether all is well" 1 "it is not known what is on its devices" fails_check
+ok "info" run info store
+then_ok "tells it too" grep -qF "attached at $work/m" out
+prints "programs as well" "null $work/m null" bash -c "
+	'$szpool' status --json store | jq -r '\"\(.pool) \(.attached) \(.scan)\"'"
 ok "seal needs no pool" run seal store
 ok "nor do generations" run generations store
 ok "nor keep" run keep store
@@ -95,9 +104,23 @@ ok "it is not mounted any more" bash -c "! findmnt '$work/m'"
 ok "and the store not open" run mount store m
 ok "umount" run umount m
 
-# A plain device, one and small, from here on.
+# A store without a pool, one device and small, from here on.
 rm -r store
-ok "create" create --kdf interactive --devices 1 --raid stripe --size 256M store
+fails "a store without a pool wants a size" 2 "--raw needs --size" run create --raw store
+fails "and nothing that a pool has" 2 "takes no --raid" run create --raw --raid mirror --size 1G store
+fails "nor so" 2 "takes no --property" run create --raw -o atime=on --size 1G store
+fails "a size that is too small" 2 "has to be 64M or more" run create --raw --size 63M store
+ok "nothing was made" bash -c '! test -e store'
+ok "create --raw" run create --raw --kdf interactive --size 256M store
+ok "all is well with it" run status --check store
+then_ok "and there is no pool" grep -q "pool: none; 'szpool attach store FOLDER'" out
+ok "info" run info store
+then_ok "tells it too" grep -q "pool: none" out
+for command in "ls store" "scrub store" "mount store m" "serve store" "put store content /"; do
+	# shellcheck disable=SC2086 # words
+	fails "'$command' says what can be done" 1 "FOLDER' shows them as files" run $command
+done
+ok "compact needs none" run compact store
 ok "keep generations that follow each other soon" run keep --last 50 store
 ok "attach" attach_here
 cat >model.py <<'END'
@@ -337,7 +360,7 @@ fi
 mkdir disk
 if is_root && mount -t tmpfs -o size=300M tmpfs disk; then
 	mounts+=("$work/disk")
-	ok "create" run create --kdf interactive --devices 1 --raid stripe --size 1G disk/store
+	ok "create" run create --raw --kdf interactive --size 1G disk/store
 	ok "attach" run attach disk/store m
 	dd if=content of=m/0 conv=notrunc,fsync bs=1M status=none
 	fails "a disk with no more room" 1 "No space left on device" \

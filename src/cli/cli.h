@@ -339,7 +339,8 @@ void warn(const char *format, ...) PRINTF_LIKE(1, 2);
 
 /* serve.c: commands of other processes, until this one is interrupted. */
 void serve_until_interrupted(int listener);
-void serve_end(int exit_code); /* tells who asked for the end */
+/* Tells who asked for the end what came of it. */
+void serve_end(int result, const struct sz_error *error);
 /* What 'szpool umount' ends, and the process with it; NULL: nothing. */
 void serve_mount(struct sz_mount *mount);
 /* For commands: where it is. "": nothing is mounted. */

@@ -110,7 +110,7 @@ static int serve(struct invocation *invocation, enum session_parts parts, const 
 	result = mounted_serve(invocation, &session, folder, is_again, daemon);
 	result = session_close(invocation, &session, result);
 	(void)!reopen_refusal_end(folder, &ignored); /* it came to nothing */
-	serve_end(result == 0 ? EXIT_OK : EXIT_ERROR);
+	serve_end(result, &invocation->error);
 	return result;
 }
 

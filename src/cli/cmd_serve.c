@@ -32,7 +32,7 @@ static int serve(struct invocation *invocation, struct daemon *daemon)
 	session_share(NULL, NULL);
 	sealer_stop(&session);
 	result = session_close(invocation, &session, result);
-	serve_end(result == 0 ? EXIT_OK : EXIT_ERROR);
+	serve_end(result, &invocation->error);
 	return result;
 }
 

@@ -31,7 +31,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
 static struct call *calls; /* these three guarded by lock */
 static unsigned int call_count;
-static int stopper = -1; /* the connection of who waits for the end */
+static int stopper = -1;     /* the connection of who waits for the end, … */
+static int stopper_err = -1; /* … and its standard error */
 /* Set before and cleared after commands run for others. */
 static struct sz_mount *mounted;
 
@@ -145,15 +146,17 @@ static void *signals_watch(void *argument)
 }
 
 /* Whoever asks first gets the exit code of the closing; others that of the asking. */
-static bool stopper_set(int connection)
+static bool stopper_set(const struct call *call)
 {
 	bool is_first;
 
 	(void)pthread_mutex_lock(&lock);
 	is_first = stopper < 0;
 	if (is_first)
-		stopper = fcntl(connection, F_DUPFD_CLOEXEC, 0);
+		stopper = fcntl(call->connection, F_DUPFD_CLOEXEC, 0);
 	is_first = is_first && stopper >= 0;
+	if (is_first)
+		stopper_err = fcntl(call->console.err_fd, F_DUPFD_CLOEXEC, 0);
 	(void)pthread_mutex_unlock(&lock);
 	return is_first;
 }
@@ -173,7 +176,7 @@ static void call_run(struct call *call)
 	code = command_line_run(call->request.argc, call->request.argv);
 	(void)fflush(call->console.out);
 	console_use(NULL);
-	if (!call->console.waits_for_end || !stopper_set(call->connection))
+	if (!call->console.waits_for_end || !stopper_set(call))
 		(void)!sz_control_reply(call->connection, code);
 	(void)shutdown(call->connection, SHUT_RD); /* ends the watcher */
 	(void)pthread_join(watcher, NULL);
@@ -281,11 +284,18 @@ void serve_until_interrupted(int listener)
 	calls_end();
 }
 
-void serve_end(int exit_code)
+void serve_end(int result, const struct sz_error *error)
 {
+	struct sz_error told = *error;
+
+	text_make_printable(told.text);
+	if (stopper_err >= 0 && result != 0)
+		(void)dprintf(stopper_err, "szpool: %s\n", told.text);
 	if (stopper >= 0)
-		(void)!sz_control_reply(stopper, exit_code);
+		(void)!sz_control_reply(stopper, result == 0 ? EXIT_OK : EXIT_ERROR);
+	sz_cleanup_fd(&stopper_err);
 	sz_cleanup_fd(&stopper);
+	stopper_err = -1;
 	stopper = -1;
 }
 

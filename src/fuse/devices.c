@@ -157,7 +157,7 @@ static int sectors_trim(struct device_file *file, uint64_t sector, uint64_t coun
 	} while (true);
 }
 
-/* Whole sectors are trimmed, the rest is written. Under the file's lock. */
+/* Whole sectors are trimmed, which needs no room, the rest is written. Under the file's lock. */
 static int range_zero(struct sz_device_files *files, struct device_file *file, uint64_t offset,
 		      uint64_t end)
 {
@@ -168,9 +168,9 @@ static int range_zero(struct sz_device_files *files, struct device_file *file, u
 
 	if (from > to) /* within a sector */
 		return bytes_write(files, file, zeros, end - offset, offset);
-	result = bytes_write(files, file, zeros, from - offset, offset);
+	result = sectors_trim(file, from / SECTOR, (to - from) / SECTOR);
 	if (result == 0)
-		result = sectors_trim(file, from / SECTOR, (to - from) / SECTOR);
+		result = bytes_write(files, file, zeros, from - offset, offset);
 	return result != 0 ? result : bytes_write(files, file, zeros, end - to, to);
 }
 

@@ -376,4 +376,32 @@ if is_root && mount -t tmpfs -o size=300M tmpfs disk; then
 else
 	skip "a full disk" "needs root"
 fi
+
+# A host's disk that goes away (EXT4_IOC_SHUTDOWN, without its journal), and comes back.
+mkdir gone
+truncate -s 300M image
+if is_root && mkfs.ext4 -q -m 0 image && mount -o loop image gone; then
+	mounts+=("$work/gone")
+	ok "create" run create --raw --kdf interactive --size 256M gone/store
+	ok "attach" run attach gone/store m
+	dd if=content of=m/0 conv=notrunc,fsync bs=1M status=none
+	ok "the disk goes away" python3 - <<-'END'
+		import fcntl, os, struct
+		fcntl.ioctl(os.open("gone", os.O_RDONLY), 0x8004587D, struct.pack("I", 2))
+	END
+	fails "a write that is synced" 1 "Input/output error" \
+		timeout 20 dd if=content of=m/0 bs=1M seek=10 conv=notrunc,fsync status=none
+	fails "and one after it" 1 "Input/output error" \
+		timeout 20 dd if=content of=m/0 bs=1M seek=20 conv=notrunc status=none
+	ok "status" run status gone/store
+	then_ok "tells of it" grep -q "device 0 *FAILED" out
+	fails "detach tells that not all is on disk" 1 "gone/store: " run detach m
+	umount -l gone
+	until mount -o loop image gone; do sleep 0.2; done 2>/dev/null
+	ok "the disk comes back: attach" run attach gone/store m
+	ok "what was synced is there" cmp -n 3000000 m/0 content
+	ok "detach" run detach m
+else
+	skip "a disk that goes away" "needs root, and a disk in a file"
+fi
 done_testing

@@ -314,7 +314,7 @@ static void device_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offs
 	else if (size > size_of(file) - from)
 		size = size_of(file) - from;
 	count = size == 0 ? 0 : (uint32_t)(DIV_ROUND_UP(from + size, SECTOR) - first);
-	data = malloc(count == 0 ? 1 : count * SECTOR);
+	data = malloc((count > 0 ? count : 1) * SECTOR);
 	result = data == NULL ? -ENOMEM : 0;
 	if (result == 0 && count > 0)
 		result = sz_device_read(file->device, first, count, data);

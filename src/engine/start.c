@@ -32,9 +32,8 @@ __attribute__((visibility("default"))) boolean_t abd_size_alloc_linear(size_t si
 	return B_TRUE;
 }
 
-/* In no header; zdb declares the first like this, vdev_queue.c defines the second. */
+/* In no header; zdb declares it like this. */
 extern boolean_t spa_mode_readable_spacemaps;
-extern uint_t zfs_vdev_async_write_max_active;
 
 /* Writes in flight on a leaf: the fewer, the more of them ZFS joins into one. Less than 2 it does not allow. */
 #define ASYNC_WRITES 2U

@@ -60,8 +60,8 @@ ok "what it took has come back" run put disk/store medium /second
 fails "once more" 7 "no space is left on the store's disk" run put disk/store large /
 prints "what was there stays" older run cat disk/store /older
 # What was refused may have left a generation: nothing is to be left that could make room.
-ok "history goes" run keep --drop-history --yes disk/store
-ok "and what is dead" run compact disk/store
+ok "what was freed goes" run trim disk/store
+ok "and history" run keep --drop-history --yes disk/store
 
 fill_to 40
 ok "df tells what the disk has" available_is_small

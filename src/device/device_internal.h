@@ -472,8 +472,6 @@ struct sz_store {
 	/* space.c: what there is room for, and when that was looked at */
 	atomic_uint_fast64_t room_bytes;
 	atomic_uint_fast64_t room_looked_ns;
-	atomic_bool
-		seal_has_spare; /* the spare for seals: who writes has to wait; set under seal_lock */
 
 	atomic_bool has_begun; /* the live epoch has its logs; changes under begin_lock */
 	/* guarded by seal_lock; root also by begin_lock */
@@ -925,7 +923,6 @@ uint64_t sz_device_room(const struct sz_device *device);
 /* Under seal_lock: for lack of space history goes. -ENOSPC: there is none that may. _seal: then the spare does. */
 int sz_room_make(struct sz_store *store, uint64_t wanted_bytes) MUST_CHECK;
 int sz_room_make_for_seal(struct sz_store *store) MUST_CHECK;
-void sz_room_seal_ended(struct sz_store *store, int result); /* under seal_lock */
 /* Seals, and on a disk with little room once more, if anything was sealed. */
 int sz_seal_freeing(struct sz_store *store, enum seal_mode mode, struct sz_error *error) MUST_CHECK;
 

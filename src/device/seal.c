@@ -377,7 +377,6 @@ int sz_seal_run_locked(struct sz_store *store, enum seal_mode mode, struct sz_er
 	}
 	if (result == 0 && store->lacks_spare && store->root.generation != before)
 		sz_spare_make(store);
-	sz_room_seal_ended(store, result);
 	return result;
 }
 

@@ -166,16 +166,7 @@ int sz_room_make_for_seal(struct sz_store *store)
 		return 0;
 	if (room_was_made(store, sz_spare_give(store, SPARE_WRITES)) == 0)
 		return 0; /* that may be enough */
-	/* First: who writes must not take it from the seal. */
-	atomic_store(&store->seal_has_spare, true);
 	return room_was_made(store, sz_spare_give(store, SPARE_SEALS));
-}
-
-void sz_room_seal_ended(struct sz_store *store, int result)
-{
-	/* Who was kept waiting finds what the seal gave back. */
-	if (atomic_exchange(&store->seal_has_spare, false))
-		(void)!room_was_made(store, result);
 }
 
 /*

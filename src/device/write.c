@@ -8,8 +8,7 @@
  *
  * Of a hot sector only what changes it is written.
  *
- * A full disk fails the write, and nothing else; so does a seal that runs on the last of one (spare.c): what would be
- * written is written when it has ended. Any other error of a write is sticky.
+ * A full disk fails the write, and nothing else. Any other error of a write is sticky.
  */
 #include "device/device_internal.h"
 
@@ -231,11 +230,8 @@ static int change_check(struct sz_device *device, uint64_t sector, uint64_t coun
 
 static int begin(struct sz_store *store)
 {
-	int result;
+	int result = atomic_load(&store->has_begun) ? 0 : sz_epoch_begin(store);
 
-	if (atomic_load(&store->seal_has_spare))
-		return -ENOSPC;
-	result = atomic_load(&store->has_begun) ? 0 : sz_epoch_begin(store);
 	return result == -EDQUOT ? -ENOSPC : result;
 }
 
@@ -274,8 +270,6 @@ static int write_pieces(struct sz_device *device, uint64_t sector, uint32_t coun
 		if (sz_sector_is_hot(device, sector))
 			some = sz_hot_alike(device, sector, some, plaintext, &is_same);
 		if (!is_same)
-			result = begin(device->store);
-		if (!is_same && result == 0)
 			result = write_piece(device, sector, some, plaintext, ciphertext);
 		sector += some;
 		count -= some;

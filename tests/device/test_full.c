@@ -481,54 +481,6 @@ static void test_a_seal_takes_no_more_than_it_needs(void **state)
 	harness_fini(&harness);
 }
 
-/* Who writes beside a seal that has to do with the spare gets nothing of it, and room when it has ended. */
-struct beside {
-	struct harness *harness;
-	unsigned int refused;
-};
-
-static void write_beside(void *context)
-{
-	static const uint8_t zeros[60 * SZ_SECTOR_BYTES];
-	struct beside *beside = context;
-
-	beside->harness->plan = (struct sz_fault_plan){ 0 };
-	for (uint32_t i = 0; i < shape.devices; i++) {
-		struct sz_device *device = sz_store_device(beside->harness->store, i);
-
-		for (unsigned int j = 0; j < 20; j++) {
-			if (sz_device_write(device, 900, 60, zeros) == -ENOSPC)
-				beside->refused++;
-			if (sz_device_trim(device, 900, 60) == -ENOSPC)
-				beside->refused++;
-		}
-	}
-}
-
-static void test_a_seal_keeps_its_spare(void **state)
-{
-	struct harness harness;
-	struct beside beside = { .harness = &harness };
-
-	(void)state;
-	begin(&harness, 1);
-	OK(harness_seal(&harness));
-	nothing_at_all(&harness);
-	OK(remove_some(&harness)); /* with what is for writes */
-	leave_free(&harness, 0);
-	/* All of it is written by then, but the root. */
-	harness.plan = (struct sz_fault_plan){
-		.mask = SZ_OP_RENAME, .fail_at = 1, .at = write_beside, .at_context = &beside
-	};
-	OK(harness_seal(&harness));
-	assert_int_equal(beside.refused, 40 * shape.devices);
-	harness_check(&harness);
-	OK(write_making_room(&harness, 1, 300, 4));
-	harness_check(&harness);
-	OK(harness_close(&harness));
-	harness_fini(&harness);
-}
-
 /* Somebody else has removed what is for writes: that is no reason to lack it for ever. */
 static void test_a_spare_that_was_taken(void **state)
 {
@@ -705,7 +657,6 @@ int main(void)
 		cmocka_unit_test(test_nothing_is_free_and_it_is_cut),
 		cmocka_unit_test(test_one_disk_is_full),
 		cmocka_unit_test(test_a_seal_takes_no_more_than_it_needs),
-		cmocka_unit_test(test_a_seal_keeps_its_spare),
 		cmocka_unit_test(test_a_spare_that_was_taken),
 		cmocka_unit_test(test_a_spare_that_is_hurt),
 		cmocka_unit_test(test_long_logs_are_sealed),

@@ -237,7 +237,7 @@ static int copy_choose(struct choosing *choosing, const struct generation *head)
 		int result;
 
 		if (!leads_to(history, generation, head) ||
-		    (generation != head && sz_generation_is_empty(generation)))
+		    (generation != head && sz_generation_is_first(generation)))
 			continue;
 		result = survey(choosing, generation, &wholeness, text);
 		if (result != 0)

@@ -74,10 +74,9 @@ static void retention_choose(struct sz_store *store, const struct sz_keep_policy
 		retention->retained[i] = (struct sz_retained){
 			.store_time_ns = generation->root.store_time_ns,
 			.wall_time_ns = generation->root.wall_time_ns,
-			/* A copy that has only the one from before there was data has nothing. One that was emptied later is one. */
+			/* A copy that has only the one from before there was data has nothing. */
 			.is_complete = (!is_loaded || generation->is_complete) &&
-				       (generation->root.generation > 1 ||
-					!sz_generation_is_empty(generation)),
+				       !sz_generation_is_first(generation),
 			/* The live epoch stands on the newest; where its root is not yet, on the one before. */
 			.is_held = i + held >= retention->count,
 		};

@@ -805,8 +805,11 @@ void sz_history_drop(struct history *history, const struct sz_id *id);
 const struct generation *sz_history_find(const struct history *history,
 					 const uint8_t digest[SZ_DIGEST_BYTES]);
 void sz_generation_identity(const struct generation *generation, struct sz_ancestor *identity_out);
-/* Does it refer to nothing? So it is from when the store was made until its first seal: no data was in it yet. */
-bool sz_generation_is_empty(const struct generation *generation);
+/* What a store is when it is made, until its first seal: no data was in it yet. A later one may be empty, too. */
+static inline bool sz_generation_is_first(const struct generation *generation)
+{
+	return generation->root.generation == 1;
+}
 /* Is x an ancestor of y, or y itself? False also where it cannot be told. x need not be here. */
 bool sz_history_is_ancestor(const struct history *history, const struct sz_ancestor *x,
 			    const struct generation *y);

@@ -246,14 +246,6 @@ void sz_generation_identity(const struct generation *generation, struct sz_ances
 	memcpy(identity_out->digest, generation->digest, sizeof(identity_out->digest));
 }
 
-bool sz_generation_is_empty(const struct generation *generation)
-{
-	for (uint32_t i = 0; i < generation->root.device_count; i++)
-		if (generation->root.devices[i].object_count > 0)
-			return false;
-	return true;
-}
-
 /*
  * Is x, of the same lineage as end, on the way to it? chain: the generation that end stands for, if it
  * is here.

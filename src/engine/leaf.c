@@ -186,8 +186,8 @@ static int leaf_open(vdev_t *vd, uint64_t *size, uint64_t *max_size, uint64_t *l
 	uint32_t index;
 
 	/*
-	 * As a disk with heads: then ZFS joins neighbours up to 1 MiB (for others 128 KiB), and fills it from
-	 * the beginning. Fewer and larger pieces go to bands; what is less than 64 KiB goes to the log.
+	 * As a disk with heads: then ZFS joins neighbours up to 1 MiB (for others 128 KiB). Pieces of 64 KiB
+	 * go to bands; what is less goes to the log, and is written once more by the seal.
 	 */
 	vd->vdev_nonrot = B_FALSE;
 	vd->vdev_has_trim = B_TRUE;

@@ -89,6 +89,21 @@ void device_files_free(struct sz_device_files *files)
 	free(files);
 }
 
+/* Whole sectors are written, or without data trimmed: as long as room can be made for it. */
+static int sectors_change(struct device_file *file, uint64_t sector, uint64_t count,
+			  const void *data)
+{
+	for (;;) {
+		uint64_t since_ns = sz_clock_ns();
+		int result = data == NULL
+				     ? sz_device_trim(file->device, sector, count)
+				     : sz_device_write(file->device, sector, (uint32_t)count, data);
+
+		if (result != -ENOSPC || sz_device_make_room(file->device, since_ns) != 0)
+			return result;
+	}
+}
+
 /* Whole sectors of new data. What is left on a disk for seals is not for it (device/space.c). */
 static int sectors_write(struct sz_device_files *files, struct device_file *file, uint64_t sector,
 			 uint32_t count, const void *data)
@@ -97,15 +112,7 @@ static int sectors_write(struct sz_device_files *files, struct device_file *file
 	int result =
 		sz_store_room(files->store) >= bytes ? 0 : sz_store_make_room(files->store, bytes);
 
-	while (result == 0) {
-		uint64_t since_ns = sz_clock_ns();
-
-		result = sz_device_write(file->device, sector, count, data);
-		if (result != -ENOSPC || sz_device_make_room(file->device, since_ns) != 0)
-			break;
-		result = 0;
-	}
-	return result;
+	return result != 0 ? result : sectors_change(file, sector, count, data);
 }
 
 /* What is in a range's first and last sector, where it does not cover them, and the data between. */
@@ -144,19 +151,6 @@ static int bytes_write(struct sz_device_files *files, struct device_file *file, 
 	return sectors_write(files, file, first, count, whole);
 }
 
-static int sectors_trim(struct device_file *file, uint64_t sector, uint64_t count)
-{
-	int result;
-
-	do {
-		uint64_t since_ns = sz_clock_ns();
-
-		result = sz_device_trim(file->device, sector, count);
-		if (result != -ENOSPC || sz_device_make_room(file->device, since_ns) != 0)
-			return result;
-	} while (true);
-}
-
 /* Whole sectors are trimmed, which needs no room, the rest is written. Under the file's lock. */
 static int range_zero(struct sz_device_files *files, struct device_file *file, uint64_t offset,
 		      uint64_t end)
@@ -168,7 +162,7 @@ static int range_zero(struct sz_device_files *files, struct device_file *file, u
 
 	if (from > to) /* within a sector */
 		return bytes_write(files, file, zeros, end - offset, offset);
-	result = sectors_trim(file, from / SECTOR, (to - from) / SECTOR);
+	result = sectors_change(file, from / SECTOR, (to - from) / SECTOR, NULL);
 	if (result == 0)
 		result = bytes_write(files, file, zeros, from - offset, offset);
 	return result != 0 ? result : bytes_write(files, file, zeros, end - to, to);

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NOT_TRIED  (-2)
@@ -27,16 +26,8 @@
  * Eight writers, 128 KiB each, at 125 MB/s wait 8 ms for each write. A disk with heads that seeks for each
  * takes 60. One write that is slow is made up for by one that is not.
  */
-#define SLOW_NS    (20LL * 1000 * 1000)
+#define SLOW_NS    (20ULL * 1000 * 1000)
 #define SLOW_MANY  32
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 void sz_direct_init(struct sz_direct_file *direct, bool is_writable)
 {
@@ -77,7 +68,7 @@ static int direct_fd(struct sz_direct_file *direct, int fd)
 	return current;
 }
 
-static void judge(struct sz_direct_folder *folder, int64_t ns)
+static void judge(struct sz_direct_folder *folder, uint64_t ns)
 {
 	if (ns > SLOW_NS) {
 		if (atomic_fetch_add(&folder->slow, 1) + 1 >= SLOW_MANY)
@@ -98,7 +89,7 @@ int sz_direct_write(struct sz_direct_folder *folder, struct sz_direct_file *dire
 	if (is_aligned && length >= LENGTH_MIN && !atomic_load(&folder->is_off))
 		to = direct_fd(direct, fd);
 	if (to >= 0) {
-		int64_t since_ns = now_ns();
+		uint64_t since_ns = sz_clock_ns();
 		ssize_t n = pwrite(to, buffer, length, (off_t)offset);
 
 		if (n < 0 && errno == EINVAL)
@@ -106,7 +97,7 @@ int sz_direct_write(struct sz_direct_folder *folder, struct sz_direct_file *dire
 		else if (n < 0 && errno != EINTR)
 			return -errno;
 		done = n < 0 ? 0 : (size_t)n;
-		judge(folder, now_ns() - since_ns);
+		judge(folder, sz_clock_ns() - since_ns);
 	}
 	/* All of it, or what a write that was cut short has left. */
 	return sz_pwrite(fd, (const char *)buffer + done, length - done, offset + done);

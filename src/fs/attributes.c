@@ -38,7 +38,7 @@ int sz_fs_getattr(struct sz_fs *fs, uint64_t number, struct stat *stat_out)
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, times[1], 16);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, times[2], 16);
 	(void)pthread_rwlock_rdlock(&inode->lock);
-	result = fs_error(sa_bulk_lookup(inode->sa, bulk, count));
+	result = sz_zfs_error(sa_bulk_lookup(inode->sa, bulk, count));
 	*stat_out = (struct stat){
 		.st_ino = number,
 		.st_mode = (mode_t)mode,
@@ -87,7 +87,7 @@ int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fields,
 		return result;
 	tx = dmu_tx_create(fs->os);
 	dmu_tx_hold_sa(tx, inode->sa, B_TRUE);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0) {
 		inode_put(fs, xattrs);
 		return result;
@@ -112,7 +112,7 @@ int attributes_set(struct sz_fs *fs, struct inode *inode, unsigned int fields,
 	}
 	if (flags != NULL && flags->sets_project)
 		SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_PROJID], NULL, &project, 8);
-	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+	result = sz_zfs_error(sa_bulk_update(inode->sa, bulk, count, tx));
 	log_setattr(fs, tx, inode, fields, values, flags);
 	dmu_tx_commit(tx);
 	if (xattrs != NULL && result == 0)
@@ -129,7 +129,7 @@ int sz_fs_created(struct sz_fs *fs, uint64_t number, struct timespec *created_ou
 
 	if (result != 0)
 		return result;
-	result = fs_error(sa_lookup(inode->sa, fs->attr[ZPL_CRTIME], created, sizeof(created)));
+	result = sz_zfs_error(sa_lookup(inode->sa, fs->attr[ZPL_CRTIME], created, sizeof(created)));
 	inode_put(fs, inode);
 	stat_time(created_out, created);
 	return result;
@@ -171,7 +171,7 @@ void atime_touch(struct sz_fs *fs, struct inode *inode)
 	tx = dmu_tx_create(fs->os);
 	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
 	dmu_tx_mark_netfree(tx);
-	if (tx_begin(tx) == 0) {
+	if (sz_tx_begin(tx) == 0) {
 		(void)sa_update(inode->sa, fs->attr[ZPL_ATIME], now, sizeof(now), tx);
 		dmu_tx_commit(tx);
 	}

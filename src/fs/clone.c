@@ -73,7 +73,7 @@ static int clone_write(struct sz_fs *fs, struct inode *inode, uint64_t offset, u
 	if (grows)
 		dmu_tx_hold_write(tx, inode->object, 0, (int)block);
 	dmu_tx_hold_clone_by_dnode(tx, inode->dnode, offset, (int)MIN(length, INT_MAX));
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	if (grows)
@@ -90,7 +90,7 @@ static int clone_write(struct sz_fs *fs, struct inode *inode, uint64_t offset, u
 		log_clone(fs, tx, inode, offset, length, block, blocks, count);
 	}
 	dmu_tx_commit(tx);
-	return result == ENOTSUP || result == EXDEV ? -EXDEV : fs_error(result);
+	return result == ENOTSUP || result == EXDEV ? -EXDEV : sz_zfs_error(result);
 }
 
 int clone_replay(struct sz_fs *fs, struct inode *inode, const lr_clone_range_t *record)
@@ -119,7 +119,7 @@ static int piece_clone(struct copy *copy, uint64_t *done_out)
 	if (result == EAGAIN || result == EINVAL || result == ENXIO)
 		return 0;
 	if (result != 0)
-		return fs_error(result);
+		return sz_zfs_error(result);
 	result = clone_write(copy->fs, copy->to, copy->to_offset, length, block, copy->blocks,
 			     count);
 	if (result == -EXDEV)
@@ -145,8 +145,8 @@ static int piece_copy(struct copy *copy, uint64_t *done_out)
 		copy->buffer = malloc(COPY_BYTES);
 	if (copy->buffer == NULL)
 		return -ENOMEM;
-	result = fs_error(dmu_read_by_dnode(copy->from->dnode, copy->from_offset, length,
-					    copy->buffer, DMU_READ_PREFETCH));
+	result = sz_zfs_error(dmu_read_by_dnode(copy->from->dnode, copy->from_offset, length,
+						copy->buffer, DMU_READ_PREFETCH));
 	return result != 0 ? result
 			   : content_write(copy->fs, copy->to, copy->buffer, length,
 					   copy->to_offset, copy->to_offset + length);

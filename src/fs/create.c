@@ -128,14 +128,14 @@ static int entry_make(struct sz_fs *fs, struct inode *folder, const char *name,
 	int result = 0;
 
 	if (claim != NULL)
-		result = fs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
+		result = sz_zfs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
 	if (result != 0)
 		return result;
 	tx = dmu_tx_create(fs->os);
 	creation_holds(fs, creation, tx);
 	dmu_tx_hold_zap_by_dnode(tx, folder->dnode, B_TRUE, name);
 	dmu_tx_hold_sa(tx, folder->sa, B_FALSE);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	result = inode_new(fs, &creation->znode, tx, &inode);
@@ -227,7 +227,7 @@ static int unnamed_make(struct sz_fs *fs, const struct creation *creation, uint6
 
 	creation_holds(fs, creation, tx);
 	dmu_tx_hold_zap(tx, fs->unlinked_set, B_TRUE, NULL);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	result = inode_new(fs, &creation->znode, tx, &inode);

@@ -30,7 +30,7 @@ static int has_place(const char *dataset, bool *has_place_out)
 		result = dsl_prop_get(dataset, zfs_prop_to_name(ZFS_PROP_MOUNTPOINT), 1,
 				      sizeof(mountpoint), mountpoint, source);
 	if (result != 0)
-		return fs_error(result);
+		return sz_zfs_error(result);
 	*has_place_out = canmount == ZFS_CANMOUNT_ON && strcmp(source, dataset) != 0;
 	return 0;
 }
@@ -60,7 +60,7 @@ int sz_fs_is_child(struct sz_fs *fs, const char *name, bool *is_child_out)
 		return 0;
 	result = dmu_objset_hold(full, datasets_tag, &os);
 	if (result != 0)
-		return result == ENOENT ? 0 : fs_error(result);
+		return result == ENOENT ? 0 : sz_zfs_error(result);
 	is_fs = dmu_objset_type(os) == DMU_OST_ZFS;
 	dmu_objset_rele(os, datasets_tag);
 	return is_fs ? has_place(full, is_child_out) : 0;
@@ -135,7 +135,7 @@ static int children_read(struct sz_fs *fs, char (**names_out)[SZ_DATASET_NAME_BY
 	int result = dmu_objset_hold(fs->name, datasets_tag, &os);
 
 	if (result != 0)
-		return fs_error(result);
+		return sz_zfs_error(result);
 	while (result == 0) {
 		char(*grown)[SZ_DATASET_NAME_BYTES];
 
@@ -153,7 +153,7 @@ static int children_read(struct sz_fs *fs, char (**names_out)[SZ_DATASET_NAME_BY
 	dmu_objset_rele(os, datasets_tag);
 	if (result != ENOENT) {
 		free(names);
-		return fs_error(result);
+		return sz_zfs_error(result);
 	}
 	*names_out = names;
 	*count_out = count;
@@ -289,17 +289,10 @@ int sz_fs_dataset_create(struct sz_fs *head, const char *dataset, uint32_t uid, 
 {
 	struct owner owner = { .uid = uid, .gid = gid };
 	char full[SZ_DATASET_NAME_BYTES];
-	namecheck_err_t why;
-	char what;
-	int result = sz_dataset_name(dataset, NULL, full);
+	int result = sz_dataset_name_check(dataset, "dataset", full, error);
 
-	if (result != 0 || strpbrk(dataset, "@#") != NULL ||
-	    dataset_namecheck(full, &why, &what) != 0)
-		return sz_fail(
-			error, -EINVAL,
-			"'%s' cannot be a dataset's name: letters, digits, space, and -_.: are "
-			"allowed, with / between the names",
-			dataset);
+	if (result != 0)
+		return result;
 	if (head->read_only)
 		return sz_fail(error, -EROFS, "the pool is open for reading only");
 	result = dataset_check(head, dataset, error);
@@ -310,7 +303,11 @@ int sz_fs_dataset_create(struct sz_fs *head, const char *dataset, uint32_t uid, 
 		return sz_fail(error, -EEXIST, "there is a dataset '%s' already", dataset);
 	if (result == ENOENT)
 		return sz_fail(error, -ENOENT, "there is no dataset above '%s'", dataset);
+	if (result == ZFS_ERR_WRONG_PARENT)
+		return sz_fail(error, -EINVAL,
+			       "there is a volume above '%s', which has no datasets", dataset);
 	if (result != 0)
-		return sz_fail(error, fs_error(result), "cannot make the dataset '%s'", dataset);
+		return sz_fail(error, sz_zfs_error(result), "cannot make the dataset '%s'",
+			       dataset);
 	return dataset_place(head, dataset, error);
 }

@@ -57,7 +57,7 @@ int entry_find(struct sz_fs *fs, struct inode *folder, const char *name, uint64_
 	int result = zap_lookup(fs->os, folder->object, name, 8, 1, &value);
 
 	if (result != 0)
-		return fs_error(result);
+		return sz_zfs_error(result);
 	*object_out = ZFS_DIRENT_OBJ(value);
 	return 0;
 }
@@ -159,11 +159,11 @@ int sz_fs_readlink(struct sz_fs *fs, uint64_t number, char *target, size_t size)
 	if (!S_ISLNK(inode->mode))
 		result = -EINVAL;
 	else
-		result = fs_error(sa_size(inode->sa, fs->attr[ZPL_SYMLINK], &length));
+		result = sz_zfs_error(sa_size(inode->sa, fs->attr[ZPL_SYMLINK], &length));
 	if (result == 0 && (size_t)length >= size)
 		result = -ENAMETOOLONG;
 	if (result == 0)
-		result = fs_error(
+		result = sz_zfs_error(
 			sa_lookup(inode->sa, fs->attr[ZPL_SYMLINK], target, (uint32_t)length));
 	if (result == 0)
 		target[length] = '\0';
@@ -226,7 +226,7 @@ int entry_remove(struct sz_fs *fs, uint64_t parent, const char *name, bool folde
 		dmu_tx_hold_sa(tx, pair[1]->sa, B_FALSE);
 		dmu_tx_hold_zap(tx, fs->unlinked_set, B_TRUE, NULL);
 		dmu_tx_mark_netfree(tx);
-		result = tx_begin(tx);
+		result = sz_tx_begin(tx);
 		if (result == 0) {
 			VERIFY0(zap_remove(fs->os, parent, name, tx));
 			name_drop(fs, pair[1], tx);
@@ -386,7 +386,7 @@ static int rename_commit(struct sz_fs *fs, struct inode *const all[4], const cha
 	int result = 0;
 
 	if (claim != NULL)
-		result = fs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
+		result = sz_zfs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
 	if (result != 0)
 		return result;
 	tx = dmu_tx_create(fs->os);
@@ -398,7 +398,7 @@ static int rename_commit(struct sz_fs *fs, struct inode *const all[4], const cha
 			dmu_tx_hold_sa(tx, all[i]->sa, B_FALSE);
 	if (is_whiteout)
 		inode_new_holds(fs, tx, S_IFCHR, 0);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	rename_apply(fs, all, name, new_name, (flags & RENAME_EXCHANGE) != 0, is_whiteout, tx);
@@ -512,7 +512,7 @@ int sz_fs_readdir(struct sz_fs *fs, uint64_t number, uint64_t cookie, sz_fs_entr
 			int found = zap_cursor_retrieve(&cursor, entry);
 
 			if (found != 0) {
-				result = found == ENOENT ? 0 : fs_error(found);
+				result = found == ENOENT ? 0 : sz_zfs_error(found);
 				break;
 			}
 			zap_cursor_advance(&cursor);

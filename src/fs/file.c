@@ -57,7 +57,7 @@ int sz_fs_read(struct sz_fs *fs, uint64_t number, void *buffer, size_t length, u
 	size = inode_u64(fs, inode, ZPL_SIZE);
 	if (offset < size && length > 0) {
 		length = MIN(length, size - offset);
-		result = fs_error(
+		result = sz_zfs_error(
 			dmu_read_by_dnode(inode->dnode, offset, length, buffer, DMU_READ_PREFETCH));
 		if (result == 0)
 			*done_out = length;
@@ -86,7 +86,7 @@ int content_write(struct sz_fs *fs, struct inode *inode, const char *buffer, siz
 		dmu_tx_hold_write(tx, inode->object, 0, (int)wanted);
 	if (length > 0)
 		dmu_tx_hold_write(tx, inode->object, offset, (int)length);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	if (wanted != 0)
@@ -99,7 +99,7 @@ int content_write(struct sz_fs *fs, struct inode *inode, const char *buffer, siz
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, now, 16);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, now, 16);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &flags, 8);
-	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+	result = sz_zfs_error(sa_bulk_update(inode->sa, bulk, count, tx));
 	log_write(fs, tx, inode, offset, length);
 	dmu_tx_commit(tx);
 	return result;
@@ -139,8 +139,8 @@ static int appended_merge(struct sz_fs *fs, struct inode *inode, const char *fro
 
 	if (merged == NULL)
 		return -ENOMEM;
-	result =
-		fs_error(dmu_read_by_dnode(inode->dnode, offset, below, merged, DMU_READ_PREFETCH));
+	result = sz_zfs_error(
+		dmu_read_by_dnode(inode->dnode, offset, below, merged, DMU_READ_PREFETCH));
 	if (result != 0)
 		return result;
 	for (size_t i = 0; i < below; i++) {
@@ -218,7 +218,7 @@ int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end)
 	if (end < size) {
 		result = dmu_free_long_range(fs->os, inode->object, end, DMU_OBJECT_END);
 		if (result != 0)
-			return fs_error(result);
+			return sz_zfs_error(result);
 	}
 	tx = dmu_tx_create(fs->os);
 	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
@@ -226,12 +226,12 @@ int file_truncate(struct sz_fs *fs, struct inode *inode, uint64_t end)
 		dmu_tx_hold_write(tx, inode->object, 0, (int)wanted);
 	if (end < size)
 		dmu_tx_mark_netfree(tx);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	if (wanted != 0)
 		block_grow(fs, inode, wanted, tx);
-	result = fs_error(sa_update(inode->sa, fs->attr[ZPL_SIZE], &end, 8, tx));
+	result = sz_zfs_error(sa_update(inode->sa, fs->attr[ZPL_SIZE], &end, 8, tx));
 	dmu_tx_commit(tx);
 	return result;
 }
@@ -248,14 +248,14 @@ static int free_commit(struct sz_fs *fs, struct inode *inode, uint64_t offset, u
 
 	dmu_tx_hold_sa(tx, inode->sa, B_FALSE);
 	dmu_tx_mark_netfree(tx);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	now_encode(now);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_MTIME], NULL, now, 16);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_CTIME], NULL, now, 16);
 	SA_ADD_BULK_ATTR(bulk, count, fs->attr[ZPL_FLAGS], NULL, &flags, 8);
-	result = fs_error(sa_bulk_update(inode->sa, bulk, count, tx));
+	result = sz_zfs_error(sa_bulk_update(inode->sa, bulk, count, tx));
 	log_truncate(fs, tx, inode, offset, length);
 	dmu_tx_commit(tx);
 	return result;
@@ -272,8 +272,8 @@ int content_free(struct sz_fs *fs, struct inode *inode, uint64_t offset, uint64_
 	if (end < offset || end > INT64_MAX)
 		return -EFBIG;
 	if (length > 0 && offset < size)
-		result = fs_error(dmu_free_long_range(fs->os, inode->object, offset,
-						      MIN(length, size - offset)));
+		result = sz_zfs_error(dmu_free_long_range(fs->os, inode->object, offset,
+							  MIN(length, size - offset)));
 	if (result == 0 && (length == 0 || end > size))
 		result = file_truncate(fs, inode, end);
 	return result != 0 ? result : free_commit(fs, inode, offset, length);
@@ -365,7 +365,7 @@ int sz_fs_seek(struct sz_fs *fs, uint64_t number, int whence, uint64_t offset, u
 		else if (found == ESRCH)
 			at = size;
 		else if (found != 0)
-			result = fs_error(found);
+			result = sz_zfs_error(found);
 		at = MIN(MAX(at, offset), size);
 		if (result == 0 && whence == SEEK_DATA && at == size)
 			result = -ENXIO;

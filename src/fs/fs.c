@@ -8,57 +8,6 @@
 
 static char fs_tag[] = "fs";
 
-int fs_error(int zfs_error)
-{
-	switch (zfs_error) {
-	case 0:
-		return 0;
-	case ECKSUM:
-		return -EBADMSG;
-	case EEXIST:
-	case ENOENT:
-	case ENOSPC:
-	case EDQUOT:
-	case EROFS:
-	case ENOMEM:
-	case EINVAL:
-	case ENAMETOOLONG:
-	case EFBIG:
-	case ENXIO:
-	case ENODATA:
-	case ERANGE:
-	case E2BIG:
-		return -zfs_error;
-	default:
-		return -EIO;
-	}
-}
-
-int tx_begin(dmu_tx_t *tx)
-{
-	int result = dmu_tx_assign(tx, DMU_TX_WAIT);
-
-	if (result == 0)
-		return 0;
-	dmu_tx_abort(tx);
-	return fs_error(result);
-}
-
-/*
- * ZFS upgrades a dataset's accounting in the background when it is owned; a new pool's root dataset
- * always needs that. The thread keeps the dataset for a moment longer than dmu_objset_disown waits,
- * which then aborts: it is waited for here.
- */
-static void objset_disown(objset_t *os)
-{
-	mutex_enter(&os->os_upgrade_lock);
-	os->os_upgrade_exit = B_TRUE;
-	mutex_exit(&os->os_upgrade_lock);
-	while (zfs_refcount_count(&dmu_objset_ds(os)->ds_longholds) > 1)
-		sz_sleep_ms(1);
-	dmu_objset_disown(os, B_FALSE, fs_tag);
-}
-
 void format_in(objset_t *os, uint32_t uid, uint32_t gid, dmu_tx_t *tx)
 {
 	static const struct {
@@ -97,7 +46,7 @@ static int format(objset_t *os, uint32_t uid, uint32_t gid)
 	for (int i = 0; i < 4; i++)
 		dmu_tx_hold_zap(tx, DMU_NEW_OBJECT, B_TRUE, NULL);
 	dmu_tx_hold_bonus(tx, DMU_NEW_OBJECT);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	format_in(os, uid, gid, tx);
@@ -119,12 +68,12 @@ int sz_fs_format(struct sz_pool *pool, const char *dataset, uint32_t uid, uint32
 		return sz_fail(error, result, "the dataset's name is too long");
 	result = dmu_objset_own(name, DMU_OST_ZFS, B_FALSE, B_FALSE, fs_tag, &os);
 	if (result != 0)
-		return sz_fail(error, fs_error(result), "cannot open the dataset %s", name);
+		return sz_fail(error, sz_zfs_error(result), "cannot open the dataset %s", name);
 	if (zap_lookup(os, MASTER_NODE_OBJ, ZFS_ROOT_OBJ, 8, 1, &root) == 0)
 		result = sz_fail(error, -EEXIST, "%s is a file system already", name);
 	else
 		result = format(os, uid, gid);
-	objset_disown(os);
+	sz_objset_disown(os, fs_tag);
 	if (result != 0 && result != -EEXIST)
 		return sz_fail(error, result, "cannot make a file system of %s", name);
 	return result;
@@ -144,7 +93,7 @@ static int master_read(struct sz_fs *fs, struct sz_error *error)
 	if (result == ENOENT)
 		return sz_fail(error, -ENODATA, "%s holds no file system", fs->name);
 	if (result != 0)
-		return sz_fail(error, fs_error(result), "cannot read the master node of %s",
+		return sz_fail(error, sz_zfs_error(result), "cannot read the master node of %s",
 			       fs->name);
 	if (version != ZPL_VERSION)
 		return sz_fail(error, -EPROTONOSUPPORT, "%s has file system version %llu, not %llu",
@@ -154,7 +103,7 @@ static int master_read(struct sz_fs *fs, struct sz_error *error)
 	if (result == 0)
 		result = sa_setup(fs->os, sa_object, zfs_attr_table, ZPL_END, &fs->attr);
 	if (result != 0)
-		return sz_fail(error, fs_error(result), "cannot read the attributes of %s",
+		return sz_fail(error, sz_zfs_error(result), "cannot read the attributes of %s",
 			       fs->name);
 	return 0;
 }
@@ -175,7 +124,7 @@ static int properties_read(struct sz_fs *fs, struct sz_error *error)
 		result = dsl_prop_get_integer(fs->name, zfs_prop_to_name(ZFS_PROP_READONLY),
 					      &read_only, NULL);
 	if (result != 0)
-		return sz_fail(error, fs_error(result), "cannot read the properties of %s",
+		return sz_fail(error, sz_zfs_error(result), "cannot read the properties of %s",
 			       fs->name);
 	if (read_only != 0 && !fs->read_only)
 		return sz_fail(error, -EROFS,
@@ -184,17 +133,6 @@ static int properties_read(struct sz_fs *fs, struct sz_error *error)
 			       fs->name);
 	result = quotas_load(fs);
 	return result == 0 ? 0 : sz_fail(error, result, "cannot read the quotas of %s", fs->name);
-}
-
-/* Blocks without a checksum would be read as filler where a device is damaged, and nobody would know. */
-static int checksums_check(struct sz_fs *fs, struct sz_error *error)
-{
-	if (fs->os->os_checksum != ZIO_CHECKSUM_OFF && fs->os->os_checksum != ZIO_CHECKSUM_NOPARITY)
-		return 0;
-	return sz_fail(error, -EINVAL,
-		       "%s has checksum=off, which is refused: damage could not be seen; set "
-		       "checksum=on where that was set, and write the files anew",
-		       fs->name);
 }
 
 static int fs_own(struct sz_pool *pool, const char *dataset, const char *snapshot, bool read_only,
@@ -212,7 +150,7 @@ static int fs_own(struct sz_pool *pool, const char *dataset, const char *snapsho
 		return sz_fail(error, result, "the dataset's name is too long");
 	result = dmu_objset_own(fs->name, DMU_OST_ZFS, fs->read_only, B_FALSE, fs_tag, &fs->os);
 	if (result != 0)
-		return sz_fail(error, result == EBUSY ? -EBUSY : fs_error(result),
+		return sz_fail(error, result == EBUSY ? -EBUSY : sz_zfs_error(result),
 			       result == EBUSY ? "%s is open already"
 					       : "cannot open the dataset %s",
 			       fs->name);
@@ -234,9 +172,9 @@ static int fs_open(struct sz_pool *pool, const char *dataset, const char *snapsh
 	if (result == 0)
 		result = properties_read(fs, error);
 	if (result == 0)
-		result = checksums_check(fs, error);
+		result = sz_checksums_check(fs->os, fs->name, error);
 	if (result != 0) {
-		objset_disown(fs->os);
+		sz_objset_disown(fs->os, fs_tag);
 		(void)pthread_mutex_destroy(&fs->snapshots_lock);
 		free(fs);
 		return result;
@@ -280,7 +218,7 @@ void sz_fs_close(struct sz_fs *fs)
 	inode_release_all(fs);
 	log_close(fs);
 	inode_table_fini(fs);
-	objset_disown(fs->os);
+	sz_objset_disown(fs->os, fs_tag);
 	(void)pthread_mutex_destroy(&fs->snapshots_lock);
 	free(fs);
 }

@@ -115,10 +115,6 @@ struct sz_fs {
 /* fs.c: the master node, the delete queue and the root folder of an empty dataset. */
 void format_in(objset_t *os, uint32_t uid, uint32_t gid, dmu_tx_t *tx);
 
-/* -errno for an error of ZFS. */
-int fs_error(int zfs_error);
-/* Assigns the transaction; aborts it when that fails. */
-int tx_begin(dmu_tx_t *tx);
 void now_encode(uint64_t time[2]);
 /* Whether the disks under the pool have room for new data: -ENOSPC. Without any lock of an inode. */
 int new_data_admit(struct sz_fs *fs, uint64_t bytes) MUST_CHECK;
@@ -335,10 +331,8 @@ struct log_flag {
 };
 extern const struct log_flag log_flags[];
 extern const size_t log_flag_count;
-/* Does what the log says, and empties it. Nothing is passed over: an error leaves the rest as it is. */
+/* sz_replay_run */
 int replay_run(struct sz_fs *fs, struct sz_error *error) MUST_CHECK;
-/* Are there records that are not in the data yet? */
-bool replay_is_due(struct sz_fs *fs);
 
 /* xattr.c: under the inode's lock. *value_out: the caller's. -ENODATA */
 int xattr_read(struct sz_fs *fs, struct inode *inode, const char *name, void **value_out,

@@ -94,7 +94,7 @@ static int inode_open(struct sz_fs *fs, uint64_t object, struct inode **inode_ou
 	result = dnode_hold(fs->os, object, inode_tag, &inode->dnode);
 	if (result != 0) {
 		free(inode);
-		return result == EEXIST || result == EINVAL ? -ENOENT : fs_error(result);
+		return result == EEXIST || result == EINVAL ? -ENOENT : sz_zfs_error(result);
 	}
 	dmu_object_info_from_dnode(inode->dnode, &info);
 	if (info.doi_bonus_type != DMU_OT_SA)
@@ -104,14 +104,14 @@ static int inode_open(struct sz_fs *fs, uint64_t object, struct inode **inode_ou
 	if (result != 0) {
 		dnode_rele(inode->dnode, inode_tag);
 		free(inode);
-		return fs_error(result);
+		return sz_zfs_error(result);
 	}
 	inode->object = object;
 	(void)pthread_rwlock_init(&inode->lock, NULL);
 	result = sa_lookup(inode->sa, fs->attr[ZPL_MODE], &mode, sizeof(mode));
 	if (result != 0) {
 		inode_destroy(inode);
-		return fs_error(result);
+		return sz_zfs_error(result);
 	}
 	inode->mode = (uint32_t)mode & S_IFMT;
 	inode->unlinked = inode_u64(fs, inode, ZPL_LINKS) == 0;

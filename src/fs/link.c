@@ -60,7 +60,7 @@ static int link_apply(struct sz_fs *fs, struct inode *const all[3], const char *
 	for (unsigned int i = 0; i < 3; i++)
 		if (all[i] != NULL)
 			dmu_tx_hold_sa(tx, all[i]->sa, B_FALSE);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	VERIFY0(zap_update(fs->os, all[0]->object, name, 8, 1, &value, tx));

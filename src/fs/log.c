@@ -164,7 +164,7 @@ int log_open(struct sz_fs *fs, struct sz_error *error)
 		}
 		return result;
 	}
-	if (replay_is_due(fs))
+	if (sz_replay_is_due(fs->os))
 		return sz_fail(error, -EBUSY,
 			       "%s has an intent log: what was written last is not in it yet; "
 			       "open it for writing once",
@@ -343,37 +343,12 @@ static itx_wr_state_t write_state(struct sz_fs *fs, uint64_t length)
 		       : WR_NEED_COPY;
 }
 
-/* A record with its data; NULL: that cannot be read now. */
-static itx_t *copied_make(struct inode *inode, uint64_t offset, uint64_t length)
-{
-	itx_t *itx = zil_itx_create(TX_WRITE, sizeof(lr_write_t) + length);
-	lr_write_t *record = (lr_write_t *)&itx->itx_lr;
-
-	if (dmu_read_by_dnode(inode->dnode, offset, length, record->lr_data,
-			      DMU_READ_NO_PREFETCH) == 0)
-		return itx;
-	zil_itx_destroy(itx);
-	return NULL;
-}
-
 /* One record. */
 static void piece_log(struct sz_fs *fs, dmu_tx_t *tx, struct inode *inode, uint64_t offset,
 		      uint64_t length, itx_wr_state_t state)
 {
-	itx_t *itx = state == WR_COPIED ? copied_make(inode, offset, length) : NULL;
-	lr_write_t *record;
+	itx_t *itx = sz_log_write(inode->dnode, offset, length, state);
 
-	if (itx == NULL) {
-		itx = zil_itx_create(TX_WRITE, sizeof(lr_write_t));
-		state = state == WR_COPIED ? WR_NEED_COPY : state;
-	}
-	record = (lr_write_t *)&itx->itx_lr;
-	record->lr_foid = inode->object;
-	record->lr_offset = offset;
-	record->lr_length = length;
-	record->lr_blkoff = 0;
-	BP_ZERO(&record->lr_blkptr);
-	itx->itx_wr_state = state;
 	itx->itx_private = fs;
 	itx->itx_gen = inode_u64(fs, inode, ZPL_GEN);
 	itx->itx_sync = B_FALSE;

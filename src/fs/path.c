@@ -24,8 +24,8 @@ static int name_find(struct sz_fs *fs, uint64_t object, char name[NAME_LIMIT + 1
 	inode_put(fs, inode);
 	if (result != 0)
 		return result;
-	return fs_error(zap_value_search(fs->os, *parent_out, object, ZFS_DIRENT_OBJ(-1ULL), name,
-					 NAME_LIMIT + 1));
+	return sz_zfs_error(zap_value_search(fs->os, *parent_out, object, ZFS_DIRENT_OBJ(-1ULL),
+					     name, NAME_LIMIT + 1));
 }
 
 int sz_fs_path(struct sz_fs *fs, uint64_t number, char *path, size_t size)

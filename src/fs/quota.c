@@ -31,7 +31,7 @@ int quotas_load(struct sz_fs *fs)
 		if (result == ENOENT)
 			fs->quotas[i] = 0;
 		else if (result != 0)
-			return fs_error(result);
+			return sz_zfs_error(result);
 	}
 	return 0;
 }

@@ -1,12 +1,5 @@
 /*
- * replay: doing what the intent log says, after a crash: ours, or a kernel's.
- *
- * Invariants
- * 1. Records are looked at before the first is replayed: what is unknown, or cannot be replayed here,
- *    is refused with nothing done.
- * 2. A record is one transaction, which also notes in the log's header that it is done. (The kernel's
- *    way.) So a crash while replaying goes on behind it; where it takes more, it is the last one.
- * 3. The log is emptied only when all of it is done. ZFS's own zil_replay drops the rest on an error.
+ * replay: what the records of a file system's intent log mean (engine/replay.c runs them).
  */
 #include "fs/fs_internal.h"
 
@@ -22,15 +15,6 @@ const struct log_flag log_flags[] = {
 	{ 0x08000, ZFS_OFFLINE },        { 0x10000, ZFS_SPARSE },      { 0x20000, ZFS_PROJINHERIT },
 };
 const size_t log_flag_count = ARRAY_LENGTH(log_flags);
-
-struct replay {
-	struct sz_fs *fs;
-	zilog_t *log;
-	struct sz_error *error;
-	uint64_t first_txg; /* what older groups did is in the data */
-	uint64_t due;       /* records that are not */
-	int result;         /* of the record that ended it */
-};
 
 /* The texts at the end of a record; false: they do not end within it. */
 static bool texts_find(const lr_t *record, const char *text, const char *texts[2],
@@ -357,71 +341,17 @@ static replay_fn *const replay_functions[TX_MAX_TYPE] = {
 	[TX_CLONE_RANGE] = replay_clone,
 };
 
-static int block_visit(zilog_t *log, const blkptr_t *block, void *context, uint64_t txg)
+static bool is_known(const lr_t *record)
 {
-	(void)log;
-	(void)block;
-	(void)context;
-	(void)txg;
-	return 0;
-}
-
-static bool record_is_due(const struct replay *replay, const lr_t *record)
-{
-	return record->lrc_seq > replay->log->zl_header->zh_replay_seq &&
-	       record->lrc_txg >= replay->first_txg;
-}
-
-static int record_check(zilog_t *log, const lr_t *record, void *context, uint64_t txg)
-{
-	struct replay *replay = context;
-	uint64_t type = record->lrc_txtype;
-
-	(void)log;
-	(void)txg;
-	if (!record_is_due(replay, record))
-		return 0;
-	if (type >= TX_MAX_TYPE || replay_functions[type] == NULL ||
-	    replay_functions[type](NULL, NULL, record, NULL) != 0) {
-		replay->result = sz_fail(
-			replay->error, -EOPNOTSUPP,
-			"%s has an intent log with an operation (type %llu%s) that cannot be "
-			"replayed here; open and close the pool with the ZFS that wrote it",
-			replay->fs->name, (unsigned long long)(type & ~TX_CI),
-			(type & TX_CI) != 0 ? ", of a file system without case" : "");
-		return ECANCELED;
-	}
-	return 0;
-}
-
-/* A write whose data stands elsewhere; *data_out is the caller's. */
-static int block_read(struct sz_fs *fs, const lr_write_t *record, void **data_out)
-{
-	const blkptr_t *bp = &record->lr_blkptr;
-	uint64_t block = BP_GET_LSIZE(bp);
-	uint64_t size = MAX(block, record->lr_length);
-	zbookmark_phys_t bookmark;
-	abd_t *abd;
-	int error;
-
-	*data_out = calloc(1, size);
-	if (*data_out == NULL)
-		return -ENOMEM;
-	if (BP_IS_HOLE(bp) || block == 0)
-		return 0;
-	SET_BOOKMARK(&bookmark, dmu_objset_id(fs->os), record->lr_foid, ZB_ZIL_LEVEL,
-		     record->lr_offset / block);
-	abd = abd_get_from_buf(*data_out, block);
-	error = zio_wait(zio_read(NULL, dmu_objset_spa(fs->os), bp, abd, block, NULL, NULL,
-				  ZIO_PRIORITY_SYNC_READ, ZIO_FLAG_CANFAIL, &bookmark));
-	abd_free(abd);
-	return fs_error(error);
+	return replay_functions[record->lrc_txtype] != NULL &&
+	       replay_functions[record->lrc_txtype](NULL, NULL, record, NULL) == 0;
 }
 
 /* What is logged of an inode's content may stand behind the record that removes the inode. */
-static bool is_of_nothing(struct sz_fs *fs, const lr_t *record)
+static bool is_of_nothing(void *context, const lr_t *record)
 {
 	const lr_ooo_t *of = (const lr_ooo_t *)record;
+	const struct sz_fs *fs = context;
 	int error;
 
 	if (!TX_OOO(record->lrc_txtype))
@@ -430,14 +360,15 @@ static bool is_of_nothing(struct sz_fs *fs, const lr_t *record)
 	return error == ENOENT || error == EEXIST;
 }
 
-static int function_run(struct sz_fs *fs, const lr_t *record, const void *data)
+static int apply(void *context, const lr_t *record, const void *data)
 {
 	replay_fn *function = replay_functions[record->lrc_txtype];
 	const lr_ooo_t *of = (const lr_ooo_t *)record;
+	struct sz_fs *fs = context;
 	struct inode *inode;
 	int result;
 
-	VERIFY(function != NULL); /* record_check */
+	VERIFY(function != NULL); /* is_known */
 	if (!TX_OOO(record->lrc_txtype))
 		return function(fs, NULL, record, data);
 	result = inode_get(fs, LR_FOID_GET_OBJ(of->lr_foid), &inode);
@@ -450,122 +381,16 @@ static int function_run(struct sz_fs *fs, const lr_t *record, const void *data)
 	return result;
 }
 
-static int record_apply(struct replay *replay, const lr_t *record)
-{
-	struct sz_fs *fs = replay->fs;
-	bool is_block = record->lrc_txtype == TX_WRITE && record->lrc_reclen == sizeof(lr_write_t);
-	CLEANUP_FREE void *block = NULL;
-	const void *data = ((const lr_write_t *)record)->lr_data;
-	int result = 0;
-
-	if (is_block) {
-		result = block_read(fs, (const lr_write_t *)record, &block);
-		data = block;
-	}
-	if (result == 0)
-		result = function_run(fs, record, data);
-	if (result == 0)
-		return 0;
-	/* An object that was freed can be made again only when that is synced. */
-	txg_wait_synced(dmu_objset_pool(fs->os), 0);
-	return is_block && block == NULL ? result : function_run(fs, record, data);
-}
-
-static int record_replay(zilog_t *log, const lr_t *record, void *context, uint64_t txg)
-{
-	struct replay *replay = context;
-	int result;
-
-	(void)txg;
-	if (!record_is_due(replay, record) || is_of_nothing(replay->fs, record))
-		return 0;
-	log->zl_replaying_seq = record->lrc_seq;
-	result = record_apply(replay, record);
-	if (result == 0)
-		return 0;
-	replay->result =
-		sz_fail(replay->error, result,
-			"%s: operation %llu (type %llu) of the intent log cannot be replayed: %s",
-			replay->fs->name, (unsigned long long)record->lrc_seq,
-			(unsigned long long)record->lrc_txtype, strerror(-result));
-	return ECANCELED;
-}
-
-/* Has all of the log been read that the import has found there? */
-static bool is_whole(const zilog_t *log)
-{
-	return (log->zl_header->zh_flags & ZIL_CLAIM_LR_SEQ_VALID) == 0 ||
-	       log->zl_parse_lr_seq >= log->zl_header->zh_claim_lr_seq;
-}
-
-static int records_check(struct replay *replay)
-{
-	zilog_t *log = replay->log;
-
-	(void)zil_parse(log, block_visit, record_check, replay, replay->first_txg, B_TRUE);
-	if (replay->result != 0)
-		return replay->result;
-	if (!is_whole(log))
-		return sz_fail(replay->error, -EBADMSG,
-			       "%s has an intent log that is damaged: what was written last cannot "
-			       "be restored",
-			       replay->fs->name);
-	return 0;
-}
-
 int replay_run(struct sz_fs *fs, struct sz_error *error)
 {
-	zilog_t *log = fs->log;
-	const zil_header_t *header = log->zl_header;
-	struct replay replay = {
-		.fs = fs, .log = log, .error = error, .first_txg = header->zh_claim_txg
+	const struct sz_replay replay = {
+		.os = fs->os,
+		.name = fs->name,
+		.is_known = is_known,
+		.apply = apply,
+		.is_of_nothing = is_of_nothing,
+		.context = fs,
 	};
-	int result;
 
-	if ((header->zh_flags & ZIL_REPLAY_NEEDED) == 0) {
-		(void)zil_destroy(log, B_TRUE);
-		return 0;
-	}
-	if (BP_SHOULD_BYTESWAP(&header->zh_log))
-		return sz_fail(error, -EOPNOTSUPP,
-			       "%s has an intent log of a computer of the other byte order",
-			       fs->name);
-	result = records_check(&replay);
-	if (result != 0)
-		return result;
-	/* What is being removed is gone then: its numbers are free. */
-	txg_wait_synced(log->zl_dmu_pool, 0);
-	log->zl_replay = B_TRUE;
-	(void)zil_parse(log, block_visit, record_replay, &replay, replay.first_txg, B_TRUE);
-	if (replay.result == 0 && is_whole(log)) {
-		(void)zil_destroy(log, B_FALSE);
-		txg_wait_synced(log->zl_dmu_pool, log->zl_destroy_txg);
-	} else {
-		txg_wait_synced(log->zl_dmu_pool, 0);
-	}
-	log->zl_replay = B_FALSE;
-	return replay.result;
-}
-
-static int record_count(zilog_t *log, const lr_t *record, void *context, uint64_t txg)
-{
-	struct replay *replay = context;
-
-	(void)log;
-	(void)txg;
-	if (record_is_due(replay, record))
-		replay->due++;
-	return 0;
-}
-
-bool replay_is_due(struct sz_fs *fs)
-{
-	zilog_t *log = dmu_objset_zil(fs->os);
-	struct replay replay = { .fs = fs, .log = log, .first_txg = log->zl_header->zh_claim_txg };
-
-	/* Of a pool that is imported read-only the log is not claimed. */
-	if (replay.first_txg == 0)
-		replay.first_txg = spa_last_synced_txg(dmu_objset_spa(fs->os)) + 1;
-	(void)zil_parse(log, block_visit, record_count, &replay, replay.first_txg, B_TRUE);
-	return replay.due > 0;
+	return sz_replay_run(&replay, error);
 }

@@ -10,7 +10,7 @@
 static int content_drop(struct sz_fs *fs, struct inode *inode)
 {
 	if (S_ISREG(inode->mode))
-		return fs_error(dmu_free_long_range(fs->os, inode->object, 0, DMU_OBJECT_END));
+		return sz_zfs_error(dmu_free_long_range(fs->os, inode->object, 0, DMU_OBJECT_END));
 	if (S_ISDIR(inode->mode) && (inode_u64(fs, inode, ZPL_FLAGS) & ZFS_XATTR) != 0)
 		return xattr_folder_empty(fs, inode);
 	return 0;
@@ -34,7 +34,7 @@ void unlinked_free(struct sz_fs *fs, struct inode *inode)
 	if (xattrs != NULL)
 		dmu_tx_hold_sa(tx, xattrs->sa, B_FALSE);
 	dmu_tx_mark_netfree(tx);
-	if (tx_begin(tx) == 0) {
+	if (sz_tx_begin(tx) == 0) {
 		(void)zap_remove_int(fs->os, fs->unlinked_set, inode->object, tx);
 		if (xattrs != NULL)
 			name_drop(fs, xattrs, tx);
@@ -121,7 +121,7 @@ int unlinked_drain(struct sz_fs *fs)
 	int result = zap_count(fs->os, fs->unlinked_set, &room);
 
 	if (result != 0)
-		return fs_error(result);
+		return sz_zfs_error(result);
 	if (room == 0)
 		return 0;
 	objects = calloc(room, sizeof(*objects));

@@ -48,14 +48,14 @@ static int list_load(struct sz_fs *fs, struct inode *inode, nvlist_t **list_out)
 		return 0;
 	}
 	if (result != 0)
-		return fs_error(result);
+		return sz_zfs_error(result);
 	packed = malloc((size_t)size);
 	if (packed == NULL)
 		return -ENOMEM;
 	result = sa_lookup(inode->sa, fs->attr[ZPL_DXATTR], packed, (uint32_t)size);
 	if (result == 0)
 		result = nvlist_unpack(packed, (size_t)size, list_out, KM_SLEEP);
-	return fs_error(result);
+	return sz_zfs_error(result);
 }
 
 static void xattrs_close(struct sz_fs *fs, struct xattrs *xattrs)
@@ -124,7 +124,7 @@ static int file_read(struct sz_fs *fs, struct inode *file, void *value, size_t s
 		return 0;
 	if (size < length)
 		return -ERANGE;
-	return length == 0 ? 0 : fs_error(dmu_read_by_dnode(file->dnode, 0, length, value, 0));
+	return length == 0 ? 0 : sz_zfs_error(dmu_read_by_dnode(file->dnode, 0, length, value, 0));
 }
 
 static int value_get(struct sz_fs *fs, const struct xattrs *xattrs, const char *name, void *value,
@@ -228,7 +228,7 @@ static int names_add_folder(struct sz_fs *fs, struct inode *folder, struct names
 
 	zap_cursor_init(&cursor, fs->os, folder->object);
 	while (result == 0 && (found = zap_cursor_retrieve(&cursor, entry)) != ENOENT) {
-		result = found == 0 ? names_add(names, entry->za_name) : fs_error(found);
+		result = found == 0 ? names_add(names, entry->za_name) : sz_zfs_error(found);
 		zap_cursor_advance(&cursor);
 	}
 	zap_cursor_fini(&cursor);
@@ -449,7 +449,7 @@ static int change_commit(struct sz_fs *fs, struct change *change)
 	int result;
 
 	change_holds(fs, change, tx);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	change_apply(fs, change, tx);
@@ -615,7 +615,7 @@ int xattr_folder_replay(struct sz_fs *fs, struct inode *inode, const struct sz_f
 	};
 	struct inode *folder;
 	dmu_tx_t *tx;
-	int result = fs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
+	int result = sz_zfs_error(dnode_try_claim(fs->os, claim->object, (int)claim->slots));
 
 	if (result == 0 && (!S_ISDIR(new->mode) || inode_u64(fs, inode, ZPL_XATTR) != 0))
 		result = -EINVAL;
@@ -624,7 +624,7 @@ int xattr_folder_replay(struct sz_fs *fs, struct inode *inode, const struct sz_f
 	tx = dmu_tx_create(fs->os);
 	dmu_tx_hold_sa(tx, inode->sa, B_TRUE);
 	inode_new_holds(fs, tx, S_IFDIR, 0);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	VERIFY0(inode_new(fs, &znode, tx, &folder));
@@ -650,7 +650,7 @@ static int parts_each(struct sz_fs *fs, struct inode *folder, part_fn *function,
 	while (result == 0 && (found = zap_cursor_retrieve(&cursor, entry)) != ENOENT) {
 		struct inode *file = NULL;
 
-		result = fs_error(found);
+		result = sz_zfs_error(found);
 		if (result == 0)
 			result = inode_get(fs, ZFS_DIRENT_OBJ(entry->za_first_integer), &file);
 		if (result == 0)
@@ -675,7 +675,7 @@ static int part_remove(struct sz_fs *fs, struct inode *folder, const char *name,
 	dmu_tx_hold_sa(tx, file->sa, B_FALSE);
 	dmu_tx_hold_zap(tx, fs->unlinked_set, B_TRUE, NULL);
 	dmu_tx_mark_netfree(tx);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	VERIFY0(zap_remove(fs->os, folder->object, name, tx));
@@ -709,7 +709,7 @@ static int part_chown(struct sz_fs *fs, struct inode *folder, const char *name, 
 	(void)folder;
 	(void)name;
 	dmu_tx_hold_sa(tx, part->sa, B_FALSE);
-	result = tx_begin(tx);
+	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	if ((owner.fields & SZ_SET_UID) != 0)

@@ -348,4 +348,22 @@ int sz_device_make_room(struct sz_device *, uint64_t since_ns) MUST_CHECK;
 /* When it returns 0, all that completed before the call is durable. A failure is sticky. */
 int sz_device_flush(struct sz_device *) MUST_CHECK;
 
+/*
+ * The same by bytes, for who uses a device as a disk: any offset and length within it (else -EINVAL), any number of threads.
+ * Room is made for what is written; -ENOSPC: there is none. Of a sector that is changed in part the rest stays what it
+ * is, whatever others write into it by these functions; if it is damaged, that is -EBADMSG, and it stays so. After an error
+ * some of the range may be changed. _read: -EBADMSG, and the content is undefined. _zero: whole sectors are trimmed.
+ */
+int sz_device_read_bytes(struct sz_device *, uint64_t offset, uint32_t length,
+			 void *buffer) MUST_CHECK;
+int sz_device_write_bytes(struct sz_device *, uint64_t offset, uint32_t length,
+			  const void *buffer) MUST_CHECK;
+int sz_device_zero_bytes(struct sz_device *, uint64_t offset, uint64_t length) MUST_CHECK;
+/*
+ * What is at offset: a hole, that was never written or is trimmed, or data (what is not known is data). *length_out: for
+ * how far, 1 … length; it may go on behind it.
+ */
+int sz_device_extent(struct sz_device *, uint64_t offset, uint64_t length, uint64_t *length_out,
+		     bool *is_hole_out) MUST_CHECK;
+
 #endif

@@ -3,6 +3,8 @@
  * docs/FORMAT.md.
  *
  * Locks, in the order in which they are taken:
+ *   parts_lock  of a device: for writing while a sector is changed in part, for reading while whole ones are; by
+ *               bytes.c alone
  *   seal_lock   one seal at a time
  *   begin_lock  the live epoch gets its logs
  *   flush_lock  of a device: one flush at a time
@@ -360,6 +362,7 @@ struct sz_device {
 	atomic_uint folder; /* NO_DEVICE: missing */
 	atomic_int failure; /* -errno; sticky */
 	atomic_uint_fast64_t damaged_sectors;
+	pthread_rwlock_t parts_lock;
 	pthread_mutex_t flush_lock;
 	pthread_mutex_t log_lock;
 	pthread_rwlock_t map_lock;

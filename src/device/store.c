@@ -54,6 +54,7 @@ int sz_devices_make(struct sz_store *store, uint32_t count)
 		(void)pthread_mutex_init(&device->log_lock, NULL);
 		(void)pthread_cond_init(&device->band_idle, NULL);
 		(void)pthread_rwlock_init(&device->map_lock, &writers_first);
+		(void)pthread_rwlock_init(&device->parts_lock, &writers_first);
 	}
 	(void)pthread_rwlockattr_destroy(&writers_first);
 	return 0;
@@ -102,6 +103,7 @@ void sz_store_free(struct sz_store *store)
 		(void)pthread_mutex_destroy(&device->log_lock);
 		(void)pthread_cond_destroy(&device->band_idle);
 		(void)pthread_rwlock_destroy(&device->map_lock);
+		(void)pthread_rwlock_destroy(&device->parts_lock);
 	}
 	free(store->devices);
 	sz_cache_fini(store);

@@ -4,8 +4,6 @@
  *
  * - The kernel caches what is read, and writes through: a write that is beyond the end, or that a full disk has no room
  *   for, fails at once. Shared maps work; what is dirty in them is written by fsync, the last close, or after a while.
- * - A sector that is written in part is read, changed and written under the file's lock, and so are all changes: nobody
- *   loses bytes that another has written meanwhile. The device's I/O is done under it.
  * - Damage is an I/O error, also of a write of a part of a damaged sector: the rest of it is not known.
  * - What was written is durable after fsync, or after a close.
  */
@@ -25,7 +23,6 @@
 
 struct device_file {
 	struct sz_device *device;
-	pthread_mutex_t lock; /* held while the content changes */
 	/* Of the file, for as long as it is shown: */
 	_Atomic mode_t mode;
 	_Atomic uid_t uid;
@@ -34,7 +31,6 @@ struct device_file {
 };
 
 struct sz_device_files {
-	struct sz_store *store;
 	mode_t folder_mode;
 	int64_t begin_s;
 	uint32_t count;
@@ -63,7 +59,6 @@ struct sz_device_files *device_files_make(struct sz_store *store,
 
 	if (files == NULL)
 		return NULL;
-	files->store = store;
 	files->folder_mode = options->allow_other ? 0755 : 0700;
 	files->begin_s = time(NULL);
 	files->count = sz_store_device_count(store);
@@ -71,7 +66,6 @@ struct sz_device_files *device_files_make(struct sz_store *store,
 		struct device_file *file = &files->files[i];
 
 		file->device = sz_store_device(store, i);
-		(void)pthread_mutex_init(&file->lock, NULL);
 		atomic_init(&file->mode, options->read_only ? 0400 : 0600);
 		atomic_init(&file->uid, geteuid());
 		atomic_init(&file->gid, getegid());
@@ -82,90 +76,7 @@ struct sz_device_files *device_files_make(struct sz_store *store,
 
 void device_files_free(struct sz_device_files *files)
 {
-	if (files == NULL)
-		return;
-	for (uint32_t i = 0; i < files->count; i++)
-		(void)pthread_mutex_destroy(&files->files[i].lock);
 	free(files);
-}
-
-/* Whole sectors are written, or without data trimmed: as long as room can be made for it. */
-static int sectors_change(struct device_file *file, uint64_t sector, uint64_t count,
-			  const void *data)
-{
-	for (;;) {
-		uint64_t since_ns = sz_clock_ns();
-		int result = data == NULL
-				     ? sz_device_trim(file->device, sector, count)
-				     : sz_device_write(file->device, sector, (uint32_t)count, data);
-
-		if (result != -ENOSPC || sz_device_make_room(file->device, since_ns) != 0)
-			return result;
-	}
-}
-
-/* Whole sectors of new data. What is left on a disk for seals is not for it (device/space.c). */
-static int sectors_write(struct sz_device_files *files, struct device_file *file, uint64_t sector,
-			 uint32_t count, const void *data)
-{
-	uint64_t bytes = count * SECTOR;
-	int result =
-		sz_store_room(files->store) >= bytes ? 0 : sz_store_make_room(files->store, bytes);
-
-	return result != 0 ? result : sectors_change(file, sector, count, data);
-}
-
-/* What is in a range's first and last sector, where it does not cover them, and the data between. */
-static int edges_fill(struct device_file *file, uint64_t offset, size_t size, uint8_t *whole)
-{
-	uint64_t first = offset / SECTOR;
-	uint64_t last = (offset + size - 1) / SECTOR;
-	int result = 0;
-
-	if (offset % SECTOR != 0)
-		result = sz_device_read(file->device, first, 1, whole);
-	if (result == 0 && (offset + size) % SECTOR != 0 && (last != first || offset % SECTOR == 0))
-		result = sz_device_read(file->device, last, 1, whole + (last - first) * SECTOR);
-	return result;
-}
-
-/* The range lies within the device. Under the file's lock. */
-static int bytes_write(struct sz_device_files *files, struct device_file *file, const void *data,
-		       size_t size, uint64_t offset)
-{
-	uint64_t first = offset / SECTOR;
-	uint32_t count = (uint32_t)(DIV_ROUND_UP(offset + size, SECTOR) - first);
-	CLEANUP_FREE uint8_t *whole = NULL;
-	int result;
-
-	if (size == 0)
-		return 0;
-	atomic_store(&file->changed_s, time(NULL));
-	if (offset % SECTOR == 0 && size % SECTOR == 0)
-		return sectors_write(files, file, first, count, data);
-	whole = malloc(count * SECTOR);
-	result = whole == NULL ? -ENOMEM : edges_fill(file, offset, size, whole);
-	if (result != 0)
-		return result;
-	memcpy(whole + offset % SECTOR, data, size);
-	return sectors_write(files, file, first, count, whole);
-}
-
-/* Whole sectors are trimmed, which needs no room, the rest is written. Under the file's lock. */
-static int range_zero(struct sz_device_files *files, struct device_file *file, uint64_t offset,
-		      uint64_t end)
-{
-	static const uint8_t zeros[SZ_SECTOR_BYTES];
-	uint64_t from = ROUND_UP(offset, SECTOR);
-	uint64_t to = end / SECTOR * SECTOR;
-	int result;
-
-	if (from > to) /* within a sector */
-		return bytes_write(files, file, zeros, end - offset, offset);
-	result = sectors_change(file, from / SECTOR, (to - from) / SECTOR, NULL);
-	if (result == 0)
-		result = bytes_write(files, file, zeros, from - offset, offset);
-	return result != 0 ? result : bytes_write(files, file, zeros, end - to, to);
 }
 
 static void attributes_make(const struct sz_device_files *files, fuse_ino_t node, struct stat *stat)
@@ -296,8 +207,6 @@ static void device_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offs
 	uint64_t from = (uint64_t)offset;
 	struct request request;
 	struct device_file *file;
-	uint64_t first = from / SECTOR;
-	uint32_t count;
 	int result;
 
 	(void)info;
@@ -307,12 +216,11 @@ static void device_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offs
 		size = 0;
 	else if (size > size_of(file) - from)
 		size = size_of(file) - from;
-	count = size == 0 ? 0 : (uint32_t)(DIV_ROUND_UP(from + size, SECTOR) - first);
-	data = malloc((count > 0 ? count : 1) * SECTOR);
+	data = malloc(size > 0 ? size : 1);
 	result = data == NULL ? -ENOMEM : 0;
-	if (result == 0 && count > 0)
-		result = sz_device_read(file->device, first, count, data);
-	(void)answer_bytes(&request, result, data + from % SECTOR, size);
+	if (result == 0 && size > 0)
+		result = sz_device_read_bytes(file->device, from, (uint32_t)size, data);
+	(void)answer_bytes(&request, result, data, size);
 }
 
 /* As with a disk: what is beyond the end has no room, what lies before it is written. */
@@ -330,9 +238,8 @@ static void device_write(fuse_req_t req, fuse_ino_t node, const char *data, size
 	if (from < size_of(file)) {
 		if (size > size_of(file) - from)
 			size = size_of(file) - from;
-		(void)pthread_mutex_lock(&file->lock);
-		result = bytes_write(request.mount->devices, file, data, size, from);
-		(void)pthread_mutex_unlock(&file->lock);
+		atomic_store(&file->changed_s, time(NULL));
+		result = sz_device_write_bytes(file->device, from, (uint32_t)size, data);
 	}
 	answer_written(&request, result, size);
 }
@@ -357,9 +264,8 @@ static void device_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t of
 	if (end > size_of(file))
 		end = size_of(file);
 	if (result == 0 && from < end) {
-		(void)pthread_mutex_lock(&file->lock);
-		result = range_zero(request.mount->devices, file, from, end);
-		(void)pthread_mutex_unlock(&file->lock);
+		atomic_store(&file->changed_s, time(NULL));
+		result = sz_device_zero_bytes(file->device, from, end - from);
 	}
 	answer(&request, result);
 }

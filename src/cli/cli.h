@@ -13,6 +13,7 @@
 
 #include "fs/fs.h"
 #include "fuse/fuse.h"
+#include "nbd/nbd.h"
 
 /* Published in szpool(1); their meanings stand in main.c. */
 enum exit_code {
@@ -72,6 +73,12 @@ enum option_id {
 	OPTION_MONTHLY,
 	OPTION_BUDGET,
 	OPTION_DROP_HISTORY,
+	OPTION_SOCKET,
+	OPTION_LISTEN,
+	OPTION_TLS_CERTIFICATES,
+	OPTION_TLS_PSK,
+	OPTION_TLS_VERIFY_PEER,
+	OPTION_LIST,
 	OPTION_COUNT,
 };
 
@@ -90,6 +97,10 @@ struct options {
 	const char *snapshot;
 	const char *dataset; /* NULL: the root dataset */
 	const char *choose;
+	const char *socket;
+	const char *listen; /* HOST:PORT */
+	const char *tls_certificates;
+	const char *tls_psk;
 	const char *passphrase_file;
 	const char *passphrase_command;
 	const char *new_passphrase_file;
@@ -173,6 +184,7 @@ int cmd_keep(struct invocation *);
 int cmd_ls(struct invocation *);
 int cmd_mkdir(struct invocation *);
 int cmd_mount(struct invocation *);
+int cmd_nbd(struct invocation *);
 int cmd_passphrase(struct invocation *);
 int cmd_put(struct invocation *);
 int cmd_recover(struct invocation *);
@@ -194,6 +206,7 @@ enum session_parts {
 	SESSION_POOL_IF_ANY, /* none: the store has devices alone, or they are attached */
 	SESSION_POOL,
 	SESSION_FS,
+	SESSION_FS_IF_ANY, /* as SESSION_POOL_IF_ANY */
 };
 struct session {
 	struct sz_store *store;
@@ -241,6 +254,14 @@ int session_fs_open(struct invocation *, struct session *session, int result) MU
  * until serve_until_interrupted has returned. store: as it was opened.
  */
 void session_share(struct session *session, const char *store);
+struct session *session_shared(void); /* that one */
+
+/* exports.c: what of an open store is served as network block devices, for as long as it is open. */
+void exports_of(struct session *session, struct sz_nbd_source *source_out);
+/* cmd_nbd.c: the server, if one runs, ends. */
+void nbd_stop(void);
+/* Where it is, the caller's; NULL: none runs. */
+char *nbd_uri(unsigned int *clients_out);
 
 /*
  * sealer.c: while a process keeps a pool open, ends the generation every --seal-interval. session: whose store and

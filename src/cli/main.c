@@ -88,6 +88,11 @@ static const struct command commands[] = {
 	  cmd_attach, false },
 	{ "detach", "FOLDER", "write everything out and end an attachment", 1, 1, EVERYWHERE,
 	  cmd_umount, false },
+	{ "nbd", "STORE", "serve block devices to NBD clients", 1, 1,
+	  READING | BIT(CHOOSE) | BIT(FOREGROUND) | BIT(READ_ONLY) | BIT(SEAL_INTERVAL) |
+		  BIT(STOP) | BIT(LIST) | BIT(JSON) | BIT(SOCKET) | BIT(LISTEN) |
+		  BIT(TLS_CERTIFICATES) | BIT(TLS_PSK) | BIT(TLS_VERIFY_PEER),
+	  cmd_nbd, true },
 	{ "version", "", "show the version", 0, 0, EVERYWHERE | BIT(JSON), cmd_version, false },
 	{ "help", "[COMMAND]", "show how to use a command", 0, 1, EVERYWHERE | BIT(JSON), cmd_help,
 	  false },

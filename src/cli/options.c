@@ -71,6 +71,14 @@ static const struct option_spec specs[OPTION_COUNT] = {
 			    "what history may take: 25% of the store, or 10G" },
 	[OPTION_DROP_HISTORY] = { "drop-history", 0, NULL,
 				  "remove all history that is not being read" },
+	[OPTION_SOCKET] = { "socket", 0, "PATH", "listen at this Unix socket" },
+	[OPTION_LISTEN] = { "listen", 0, "HOST:PORT", "listen there, by TCP" },
+	[OPTION_TLS_CERTIFICATES] = { "tls-certificates", 0, "DIR",
+				      "TLS, with server-cert.pem and server-key.pem in DIR" },
+	[OPTION_TLS_PSK] = { "tls-psk", 0, "FILE", "TLS, with the keys in FILE, as of psktool" },
+	[OPTION_TLS_VERIFY_PEER] = { "tls-verify-peer", 0, NULL,
+				     "clients show certificates, too: ca-cert.pem" },
+	[OPTION_LIST] = { "list", 0, NULL, "show what is served" },
 };
 
 const struct option_spec *option_spec(enum option_id id)
@@ -314,6 +322,18 @@ static int option_take(struct invocation *invocation, enum option_id id, char *v
 		return 0;
 	case OPTION_CHOOSE:
 		options->choose = value;
+		return 0;
+	case OPTION_SOCKET:
+		options->socket = value;
+		return 0;
+	case OPTION_LISTEN:
+		options->listen = value;
+		return 0;
+	case OPTION_TLS_CERTIFICATES:
+		options->tls_certificates = value;
+		return 0;
+	case OPTION_TLS_PSK:
+		options->tls_psk = value;
 		return 0;
 	case OPTION_PASSPHRASE_FILE:
 		options->passphrase_file = value;

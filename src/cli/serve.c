@@ -282,6 +282,7 @@ void serve_until_interrupted(int listener)
 			call_start(connection);
 	}
 	calls_end();
+	nbd_stop();
 }
 
 void serve_end(int result, const struct sz_error *error)

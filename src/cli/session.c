@@ -22,6 +22,11 @@ void session_share(struct session *session, const char *store)
 	shared_store = store;
 }
 
+struct session *session_shared(void)
+{
+	return shared;
+}
+
 const char *text_after_store(const char *text, const char *store)
 {
 	size_t length = strlen(store);
@@ -189,6 +194,12 @@ static int shared_open(struct invocation *invocation, bool read_only, enum sessi
 			       "%s: is open: a generation is chosen when it is opened, by 'szpool "
 			       "serve --choose CODE'",
 			       path);
+	if ((parts == SESSION_POOL || parts == SESSION_FS) && shared->pool == NULL &&
+	    !is_mounted_here())
+		return sz_fail(&invocation->error, -EBUSY,
+			       "%s: there is no pool on its devices, which 'szpool nbd' serves; "
+			       "'szpool nbd --stop %s' ends that",
+			       path, path);
 	if ((parts == SESSION_POOL || parts == SESSION_FS) && shared->pool == NULL)
 		return sz_fail(&invocation->error, -EBUSY,
 			       "%s: its devices are attached at %s, so its pool is not open here; "
@@ -274,7 +285,7 @@ static bool is_raw(struct sz_store *store, int import_result)
 static int raw_open(struct invocation *invocation, enum session_parts parts)
 {
 	invocation->error = (struct sz_error){ 0 };
-	if (parts == SESSION_POOL_IF_ANY)
+	if (parts == SESSION_POOL_IF_ANY || parts == SESSION_FS_IF_ANY)
 		return 0;
 	invocation->store_is_open = true; /* it is a store */
 	return sz_fail(&invocation->error, -ENODATA,
@@ -305,7 +316,8 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 		if (is_raw(session->store, result))
 			result = raw_open(invocation, parts);
 	}
-	if (result == 0 && parts == SESSION_FS) {
+	if (result == 0 && (parts == SESSION_FS || parts == SESSION_FS_IF_ANY) &&
+	    session->pool != NULL) {
 		result = sz_fs_open(session->pool, invocation->options.dataset, read_only,
 				    &session->fs, error);
 		*replays_out = result == -EBUSY && read_only;

@@ -13,6 +13,8 @@
 /* What status and scrub tell, gathered before anything is printed. */
 struct report {
 	const char *attached; /* where the devices are, "": nowhere */
+	char *nbd;            /* where network block devices are served; NULL: nowhere */
+	unsigned int nbd_clients;
 	bool has_pool;
 	struct sz_pool_status pool; /* without one: the devices */
 	struct sz_opening opening;
@@ -117,6 +119,7 @@ static int report_make(struct session *session, struct report *report, struct sz
 
 	report->has_pool = session->pool != NULL;
 	report->attached = report->has_pool ? "" : serve_folder();
+	report->nbd = nbd_uri(&report->nbd_clients);
 
 	sz_store_opening(session->store, &report->opening);
 	report->has_history = history_find(session, &report->history);
@@ -132,6 +135,7 @@ static int report_make(struct session *session, struct report *report, struct sz
 static void report_free(struct report *report)
 {
 	sz_pool_status_free(&report->pool);
+	free(report->nbd);
 	free(report->damages);
 	while (report->error_count > 0)
 		free(report->errors[--report->error_count]);
@@ -221,6 +225,8 @@ static void text_print(struct invocation *invocation, const struct report *repor
 		(void)fprintf(console_out(),
 			      "  pool: not open; the devices are attached at %s\n state: ",
 			      report->attached);
+	else if (report->nbd != NULL)
+		(void)fprintf(console_out(), "  pool: not open\n state: ");
 	else
 		(void)fprintf(
 			console_out(),
@@ -238,6 +244,9 @@ static void text_print(struct invocation *invocation, const struct report *repor
 		folded_print(" aside", report->opening.aside);
 	if (report->has_pool)
 		scan_print(&pool->scan);
+	if (report->nbd != NULL)
+		(void)fprintf(console_out(), "   nbd: %s (clients: %u)\n", report->nbd,
+			      report->nbd_clients);
 	if (report->seal_problem[0] != '\0')
 		(void)fprintf(console_out(), "  seal: failed, and is tried again\n\t%s\n",
 			      report->seal_problem);
@@ -324,10 +333,10 @@ static json_t *report_json(const struct report *report)
 	for (size_t i = 0; i < report->error_count; i++)
 		(void)json_array_append_new(errors, json_name(report->errors[i]));
 	return json_pack(
-		"{s:s?, s:s?, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}, s:{s:I, s:s}, s:o}",
+		"{s:s?, s:s?, s:s?, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:o, s:{s:s, s:s, s:b}, s:{s:I, s:s}, s:o}",
 		"pool", report->has_pool ? SZ_POOL_NAME : NULL, "attached",
-		report->attached[0] != '\0' ? report->attached : NULL, "state", pool->state,
-		"status", pool->status_text, "action", pool->action_text, "scan",
+		report->attached[0] != '\0' ? report->attached : NULL, "nbd", report->nbd, "state",
+		pool->state, "status", pool->status_text, "action", pool->action_text, "scan",
 		report->has_pool ? scan_json(&pool->scan) : json_null(), "config", vdevs,
 		"data_errors", (json_int_t)pool->data_errors, "errors", errors, "damage", damages,
 		"opening", "chosen", report->opening.chosen, "aside", report->opening.aside,

@@ -75,6 +75,26 @@ static int address_of(const char *store, struct sockaddr_un *address_out)
 	return length < (int)sizeof(address_out->sun_path) ? 0 : -ENAMETOOLONG;
 }
 
+static int address_fail(const char *store, int result, struct sz_error *error)
+{
+	return sz_fail(error, result,
+		       "%s: no socket for other commands can be made: %s; set XDG_RUNTIME_DIR to a "
+		       "folder of your own",
+		       store, strerror(-result));
+}
+
+int sz_control_path(const char *store, const char *suffix, char **path_out, struct sz_error *error)
+{
+	struct sockaddr_un address;
+	int result = address_of(store, &address);
+
+	if (result != 0)
+		return address_fail(store, result, error);
+	if (asprintf(path_out, "%s%s", address.sun_path, suffix) < 0)
+		return sz_fail(error, -ENOMEM, "no memory");
+	return 0;
+}
+
 int sz_control_listen(const char *store, int *listener_out, struct sz_error *error)
 {
 	CLEANUP_FD int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -88,10 +108,7 @@ int sz_control_listen(const char *store, int *listener_out, struct sz_error *err
 	if (result == 0 && listen(listener, BACKLOG) != 0)
 		result = -errno;
 	if (result != 0)
-		return sz_fail(error, result,
-			       "%s: no socket for other commands can be made: %s; set "
-			       "XDG_RUNTIME_DIR to a folder of your own",
-			       store, strerror(-result));
+		return address_fail(store, result, error);
 	*listener_out = sz_fd_take(&listener);
 	return 0;
 }

@@ -40,6 +40,9 @@ void sz_control_request_free(struct sz_control_request *request); /* closes what
  * there already is a dead process's.
  */
 int sz_control_listen(const char *store, int *listener_out, struct sz_error *error) MUST_CHECK;
+/* The path of another socket of the store's, beside that one: with a suffix. The caller's. */
+int sz_control_path(const char *store, const char *suffix, char **path_out,
+		    struct sz_error *error) MUST_CHECK;
 /* The socket's name goes. */
 void sz_control_unlisten(const char *store, int listener);
 /* Blocks. -EACCES: another user called; -ECONNABORTED: nobody any more: both are no reason to end. */

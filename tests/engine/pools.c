@@ -49,3 +49,19 @@ void make_filled(void)
 	files_write(&opened);
 	pool_close(&opened);
 }
+
+void zdb_check(const char *arguments, const char *words)
+{
+	char folder[] = "/tmp/szpool-test-zdb.XXXXXX";
+	char line[768];
+
+	assert_non_null(mkdtemp(folder));
+	scripted_write_out(devices, folder);
+	(void)snprintf(line, sizeof(line),
+		       "timeout 50 zdb -e -p %s %s >%s.out 2>&1; for word in %s; do "
+		       "grep -q \"$word\" %s.out || { echo \"no $word\"; exit 1; }; done",
+		       folder, arguments, folder, words, folder);
+	assert_int_equal(system(line), 0);
+	(void)snprintf(line, sizeof(line), "rm -rf %s %s.out", folder, folder);
+	assert_int_equal(system(line), 0);
+}

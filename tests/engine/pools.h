@@ -15,6 +15,12 @@ void pool_make(struct opened *opened, enum sz_raid raid);
 int pool_import(struct opened *opened, bool read_only, struct sz_error *error);
 void pool_open(struct opened *opened, bool read_only);
 
+/*
+ * Not in a step, with no pool open: zdb, which shares no code with us, says each of the words (expressions of grep) of the
+ * devices. arguments: behind the options that find the pool.
+ */
+void zdb_check(const char *arguments, const char *words);
+
 /* A step: a new RAID-Z2 pool with the files 0 … FILES - 1 in it. */
 void make_filled(void);
 

@@ -20,6 +20,10 @@
  *    there are DELTAS_MAX deltas.
  * 5. All steps fold the same deltas, and these are merged at the end alone: else what is newest of them, folded
  *    and dropped, would leave something older where a shard, and with it its folded_to, is lost.
+ * 6. To free a short disk (COMPACT_FREE) more bands are folded: those that take least first, as many as some of the
+ *    reserve has room for, and with all deltas, also those that came since steps began (which are then merged at the end
+ *    as well). Once there are none, deltas become one if that halves them. Each is a step: the caller lets what it replaced
+ *    go before the next (space.c). Nothing is folded twice, so that ends.
  */
 #include "device/device_internal.h"
 
@@ -35,6 +39,7 @@
 #define DEAD_BANDS_MIN 2U   /* so much dead space is let be: 16 MiB, by default */
 #define STEP_SHARE     16U /* a step of a major compaction: this part of what a device stores … */
 #define STEP_PACE      4U  /* … or so many times what the seal writes, if that is more */
+#define FREE_SHARE     8U  /* a band of which this part is superseded frees a short disk */
 #define SKIPPED_MAX    16U /* bands that cannot be read now: if there are more, a disk fails */
 #define ROOM_SHARE     4U  /* of the room on a disk: for bands, and for a merge */
 
@@ -144,12 +149,22 @@ static int runs_union(struct sz_device *device, uint32_t first, uint32_t behind,
 	return result;
 }
 
+static uint64_t runs_size(const struct runs *runs)
+{
+	uint64_t sectors = 0;
+
+	for (size_t i = 0; i < runs->count; i++)
+		sectors += runs->at[i].count;
+	return sectors;
+}
+
 struct compaction {
 	struct sz_device *device;
 	struct batch *batch;
 	struct device_seal *seal;
 	bool is_major;
 	bool all;
+	bool is_freeing;
 	uint32_t first;      /* inputs are the deltas from first … */
 	uint32_t end;        /* … to before end */
 	uint64_t room_bytes; /* that the bands that are folded, and a merge, may take each */
@@ -180,7 +195,7 @@ static void dead_count(struct sz_device *device, const struct runs *all, uint64_
 {
 	uint64_t data = 0;
 	uint64_t tombstones = 0;
-	uint64_t live = 0;
+	uint64_t live = runs_size(all);
 
 	for (uint32_t i = 0; i < device->delta_count; i++) {
 		const struct sz_manifest_delta *delta = device->deltas[i];
@@ -189,8 +204,6 @@ static void dead_count(struct sz_device *device, const struct runs *all, uint64_
 		data += slots < delta->sector_count ? slots : delta->sector_count;
 		tombstones += slots < delta->sector_count ? delta->sector_count - slots : 0;
 	}
-	for (size_t i = 0; i < all->count; i++)
-		live += all->at[i].count;
 	live = live > tombstones ? live - tombstones : 0;
 	*stored_out = data;
 	*dead_out = data > live ? data - live : 0;
@@ -349,23 +362,23 @@ static int range_copy(const struct compaction *compaction, struct builder *build
 	return result;
 }
 
-/* How many sectors of a band, as it is sealed, are not zeros. */
-static int live_count(const struct compaction *compaction, uint32_t band, uint32_t *live_out)
+/* How many sectors from .. to, of the inputs (and the band), are not zeros: no data is read for it. */
+static int live_count(const struct compaction *compaction, bool with_band, uint64_t from,
+		      uint64_t to, uint64_t *live_out)
 {
 	struct sz_device *device = compaction->device;
 	uint8_t nonce_tags[SZ_LEAF_ENTRIES * SZ_NONCE_TAG_BYTES];
-	uint64_t at = sz_band_base(device, band);
-	uint64_t end = at + sz_band_length(device, band);
 	int result = 0;
 
 	*live_out = 0;
-	while (at < end && result == 0) {
+	while (from < to && result == 0) {
+		uint32_t most = to - from < UINT32_MAX ? (uint32_t)(to - from) : UINT32_MAX;
 		struct piece piece;
 		struct object *object;
 		uint32_t done = 0;
 
-		input_find(compaction, true, at, (uint32_t)(end - at), &piece);
-		at += piece.count;
+		input_find(compaction, with_band, from, most, &piece);
+		from += piece.count;
 		if (piece.kind != PIECE_DELTA && piece.kind != PIECE_BAND)
 			continue;
 		result = sz_object_get(device->store, device, &piece.ref, &object);
@@ -378,10 +391,10 @@ static int live_count(const struct compaction *compaction, uint32_t band, uint32
 		}
 		while (done < piece.count && result == 0) {
 			struct object_run run = { .nonce_tags = nonce_tags };
-			uint32_t most = piece.count - done < SZ_LEAF_ENTRIES ? piece.count - done
+			uint32_t some = piece.count - done < SZ_LEAF_ENTRIES ? piece.count - done
 									     : SZ_LEAF_ENTRIES;
 
-			result = sz_object_find(object, piece.sector + done, most, &run);
+			result = sz_object_find(object, piece.sector + done, some, &run);
 			if (run.state == SZ_SECTOR_DATA || run.state == SZ_SECTOR_POISON)
 				*live_out += run.count;
 			done += run.count;
@@ -389,6 +402,14 @@ static int live_count(const struct compaction *compaction, uint32_t band, uint32
 		sz_object_put(device->store, &object);
 	}
 	return result;
+}
+
+static int band_live_count(const struct compaction *compaction, uint32_t band, uint64_t *live_out)
+{
+	const struct sz_device *device = compaction->device;
+	uint64_t base = sz_band_base(device, band);
+
+	return live_count(compaction, true, base, base + sz_band_length(device, band), live_out);
 }
 
 static int row_add(struct device_seal *seal, const struct new_row *row)
@@ -409,8 +430,8 @@ static bool is_skipped(struct compaction *compaction, int result)
 }
 
 /*
- * Writes a band anew, or gives it up; a step of a merge to come leaves that to the merge. -EBADMSG: it cannot be read,
- * or not now, and stays as it is.
+ * Writes a band anew, or gives it up; a step of a merge to come leaves that to the merge, unless it is to free space.
+ * -EBADMSG: it cannot be read, or not now, and stays as it is.
  */
 static int band_fold(struct compaction *compaction, uint32_t band)
 {
@@ -419,12 +440,14 @@ static int band_fold(struct compaction *compaction, uint32_t band)
 	struct new_row row = { .band = band, .row = { .epoch = device->sealing->number } };
 	uint64_t base = sz_band_base(device, band);
 	uint32_t length = sz_band_length(device, band);
-	uint32_t live;
-	int result = live_count(compaction, band, &live);
+	uint64_t live;
+	int result = band_live_count(compaction, band, &live);
 
 	if (result != 0)
 		return is_skipped(compaction, result) ? -EBADMSG : result;
-	if (live * LIVE_SHARE < length) {
+	if (live == 0 && compaction->is_freeing)
+		return row_add(compaction->seal, &row);
+	if (live * LIVE_SHARE < length && !compaction->is_freeing) {
 		if (compaction->builder.batch == NULL)
 			return 0;
 		result = range_copy(compaction, &compaction->builder, true, base, base + length);
@@ -553,25 +576,35 @@ static int step_run(struct compaction *compaction, const struct runs *runs)
 	return 0;
 }
 
-/* Has the disk room for a merge of so many deltas? */
-static bool has_room(const struct compaction *compaction, uint32_t deltas)
+static uint64_t deltas_bytes(const struct sz_device *device, uint32_t deltas)
 {
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < deltas; i++)
-		bytes += compaction->device->deltas[i]->stored_bytes;
-	return bytes <= compaction->room_bytes;
+		bytes += device->deltas[i]->stored_bytes;
+	return bytes;
+}
+
+/* What an object of so many sectors takes at most, and says of so many what they are: with pages and padding. */
+static uint64_t object_bytes(uint64_t sectors, uint64_t entries)
+{
+	sectors += entries / SZ_LEAF_ENTRIES + 8;
+	return (sectors + sectors / 8) * SECTOR;
 }
 
 /* The newest deltas, up to end, become one. */
 static int merge_run(struct compaction *compaction, uint32_t end)
 {
 	CLEANUP(runs_free) struct runs runs = { 0 };
-	int result =
-		has_room(compaction, end) ? runs_union(compaction->device, 0, end, &runs) : -ENOSPC;
+	uint64_t bytes = deltas_bytes(compaction->device, end);
+	int result = runs_union(compaction->device, 0, end, &runs);
 
 	compaction->first = 0;
 	compaction->end = end;
+	if (result == 0 && bytes > compaction->room_bytes)
+		bytes = object_bytes(runs_size(&runs), runs_size(&runs));
+	if (result == 0 && bytes > compaction->room_bytes)
+		return -ENOSPC;
 	return result != 0 ? result : compact_run(compaction, &runs);
 }
 
@@ -640,7 +673,8 @@ static int compaction_run(struct compaction *compaction)
 	int result = 0;
 
 	sz_dead_sectors(device, &stored, &dead);
-	compaction->room_bytes = compaction->all ? UINT64_MAX : sz_device_room(device) / ROOM_SHARE;
+	compaction->room_bytes =
+		compaction->all ? UINT64_MAX : sz_device_room(device, false) / ROOM_SHARE;
 	compaction->left = step_size(compaction, stored);
 	if (compaction->left > compaction->room_bytes / SECTOR)
 		compaction->left = compaction->room_bytes / SECTOR;
@@ -693,11 +727,123 @@ static int hidden_drop(struct compaction *compaction)
 	return result;
 }
 
+struct candidate {
+	uint32_t band;
+	uint32_t slots; /* that it takes, written anew */
+};
+
+static int candidate_compare(const void *a, const void *b)
+{
+	const struct candidate *left = a;
+	const struct candidate *right = b;
+
+	return left->slots < right->slots ? -1 : left->slots > right->slots;
+}
+
+/* May an eighth of a band, or more, come back? Then it is one; *candidate says what it takes. */
+static int candidate_look(struct compaction *compaction, const struct runs *runs, uint32_t band,
+			  struct candidate *candidate, bool *is_one_out)
+{
+	struct sz_device *device = compaction->device;
+	struct row row;
+	uint64_t hidden;
+	uint64_t live;
+	int result;
+
+	*is_one_out = false;
+	if (!row_find(device, band, &row) || row.epoch == device->sealing->number ||
+	    band_is_hidden(device, band, &row))
+		return 0;
+	hidden = covered(runs, sz_band_base(device, band), sz_band_length(device, band));
+	if (FREE_SHARE * hidden < row.live_sectors)
+		return 0;
+	result = band_live_count(compaction, band, &live);
+	if (result != 0)
+		return result == -EBADMSG || is_skipped(compaction, result) ? 0 : result;
+	*candidate = (struct candidate){ band, sz_band_slots((uint32_t)live,
+							     device->store->band_sectors) };
+	*is_one_out = true;
+	return 0;
+}
+
+/* Those that take least first, as many as there is room for. */
+static int candidates_fold(struct compaction *compaction, const struct runs *runs)
+{
+	const struct sz_device *device = compaction->device;
+	uint32_t bands = device->shard_count * SZ_SHARD_BANDS;
+	CLEANUP_FREE struct candidate *candidates = calloc((size_t)bands + 1, sizeof(*candidates));
+	size_t count = 0;
+	int result = candidates == NULL ? -ENOMEM : 0;
+
+	for (uint32_t i = 0; i < bands && result == 0; i++) {
+		bool is_one;
+
+		result = candidate_look(compaction, runs, i, &candidates[count], &is_one);
+		count += result == 0 && is_one ? 1 : 0;
+	}
+	if (count > 1)
+		qsort(candidates, count, sizeof(*candidates), candidate_compare);
+	for (size_t i = 0; i < count && result == 0; i++) {
+		if (candidates[i].slots > compaction->left)
+			break;
+		compaction->left -= candidates[i].slots;
+		result = band_fold(compaction, candidates[i].band);
+		if (result == -EBADMSG)
+			result = 0;
+	}
+	return result;
+}
+
+/* All deltas become one, if that gives back half of what they take, and has room. */
+static int freeing_merge(struct compaction *compaction, const struct runs *runs)
+{
+	struct sz_device *device = compaction->device;
+	uint64_t live = 0;
+	uint64_t bytes;
+	int result = 0;
+
+	for (size_t i = 0; i < runs->count && result == 0; i++) {
+		uint64_t some;
+
+		result = live_count(compaction, false, runs->at[i].sector,
+				    runs->at[i].sector + runs->at[i].count, &some);
+		live += some;
+	}
+	bytes = object_bytes(live, runs_size(runs));
+	if (result != 0 || bytes > compaction->room_bytes ||
+	    2 * bytes > deltas_bytes(device, device->delta_count))
+		return result;
+	return compact_run(compaction, runs);
+}
+
+static int freeing_run(struct compaction *compaction)
+{
+	struct sz_device *device = compaction->device;
+	CLEANUP(runs_free) struct runs runs = { 0 };
+	size_t row_count = compaction->seal->row_count;
+	int result = runs_union(device, 0, device->delta_count, &runs);
+
+	compaction->first = 0;
+	compaction->end = device->delta_count;
+	compaction->room_bytes = sz_device_room(device, true) / ROOM_SHARE;
+	compaction->left = compaction->room_bytes / SECTOR;
+	if (result == 0)
+		result = candidates_fold(compaction, &runs);
+	/* What a band has folded is known to be dead in deltas once it is sealed. */
+	return result != 0 || compaction->seal->row_count > row_count
+		       ? result
+		       : freeing_merge(compaction, &runs);
+}
+
 int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode mode,
 	       struct device_seal *seal)
 {
 	struct compaction compaction = {
-		.device = device, .batch = batch, .seal = seal, .all = mode == COMPACT_ALL
+		.device = device,
+		.batch = batch,
+		.seal = seal,
+		.all = mode == COMPACT_ALL,
+		.is_freeing = mode == COMPACT_FREE,
 	};
 	size_t row_count = seal->row_count;
 	int result = 0;
@@ -710,10 +856,11 @@ int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode 
 		return -ENOMEM;
 	/* A band is dropped or folded: what it was folded to would be lost. */
 	if (!compaction.all &&
-	    sz_device_room(device) < SHORT_BANDS * device->store->band_sectors * SECTOR)
+	    sz_device_room(device, false) < SHORT_BANDS * device->store->band_sectors * SECTOR)
 		result = hidden_drop(&compaction);
 	if (result == 0 && seal->row_count == row_count)
-		result = compaction_run(&compaction);
+		result = compaction.is_freeing ? freeing_run(&compaction)
+					       : compaction_run(&compaction);
 	sz_builder_fini(&compaction.builder);
 	sz_wipe(compaction.buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
 	free(compaction.buffer);

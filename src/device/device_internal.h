@@ -481,6 +481,8 @@ struct sz_store {
 	uint64_t epoch;           /* the live one's number; changes under begin_lock, too */
 	uint64_t pause_ns;        /* for how long the last seal held writers up */
 	uint64_t room_made_ns;    /* when something was removed last, for lack of space */
+	bool has_freed;           /* a seal has compacted something to free a short disk */
+	uint64_t freed_to;        /* the generation after which there was nothing for that */
 	bool lacks_spare;         /* for which there was no room; or it was given up */
 	uint64_t compacted_bytes; /* that compaction has written since the opening */
 	bool is_sealing;
@@ -906,6 +908,7 @@ enum seal_mode {
 	SEAL_CHANGES, /* nothing written: no seal */
 	SEAL_LAST,    /* the same; nothing will be written */
 	SEAL_ALWAYS,
+	SEAL_FREE,    /* always, and on short disks what is dead in part gives something back */
 	SEAL_COMPACT, /* always, and all dead space goes */
 };
 int sz_seal_run(struct sz_store *store, enum seal_mode mode, struct sz_error *error) MUST_CHECK;
@@ -924,8 +927,8 @@ int sz_spare_give(struct sz_store *store, enum spare_part last) MUST_CHECK;
 void sz_spare_make(struct sz_store *store); /* what is missing, where there is room */
 
 /* space.c */
-/* What the disk of a device's folder has free beyond its reserve; where that cannot be told, enough. */
-uint64_t sz_device_room(const struct sz_device *device);
+/* What the disk of a device's folder has free beyond its reserve, or half of it; where that cannot be told, enough. */
+uint64_t sz_device_room(const struct sz_device *device, bool with_half_the_reserve);
 /* Under seal_lock: for lack of space history goes. -ENOSPC: there is none that may. _seal: then the spare does. */
 int sz_room_make(struct sz_store *store, uint64_t wanted_bytes) MUST_CHECK;
 int sz_room_make_for_seal(struct sz_store *store) MUST_CHECK;
@@ -937,6 +940,7 @@ enum compact_mode {
 	COMPACT_NOTHING, /* there is no space for it */
 	COMPACT_LEAST,   /* only if there are too many deltas */
 	COMPACT_DUE,     /* what is due, where there is room for it */
+	COMPACT_FREE,    /* what gives back most for what it takes; with half of the reserve */
 	COMPACT_ALL,     /* whatever is dead goes, not only much: somebody asks for it */
 };
 int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode mode,

@@ -361,7 +361,11 @@ static int seal(struct sz_store *store, enum seal_mode mode, struct sz_error *er
 		if (result != 0)
 			return sz_fail(error, result, "beginning an epoch: %s", strerror(-result));
 	} while (!epoch_end(store, with_logs, needs_logs));
-	return seal_finish(store, mode == SEAL_COMPACT ? COMPACT_ALL : COMPACT_DUE, error);
+	return seal_finish(store,
+			   mode == SEAL_COMPACT ? COMPACT_ALL
+			   : mode == SEAL_FREE  ? COMPACT_FREE
+						: COMPACT_DUE,
+			   error);
 }
 
 int sz_seal_run_locked(struct sz_store *store, enum seal_mode mode, struct sz_error *error)

@@ -288,6 +288,8 @@ static int compact(struct batch *batch, struct sz_device *device, enum compact_m
 			if (!sz_id_is_none(&seal->rows[i].row.ref.id))
 				batch->store->compacted_bytes +=
 					sz_band_file_bytes(seal->rows[i].row.data_slots);
+		if (mode == COMPACT_FREE && (seal->row_count > row_count || seal->merged_count > 0))
+			batch->store->has_freed = true;
 		if (seal->merged != NULL)
 			batch->store->compacted_bytes += seal->merged->stored_bytes;
 		sz_batch_join(batch, &own);

@@ -7,7 +7,8 @@
  *   the reserve: 2 %, 64 to 256 MiB                     deletes, seals, collecting, what ZFS has accepted already
  *
  * Who meets a full disk has history removed, the oldest first, and tries again. Where there is none that may go, it gets the
- * spare (spare.c). A write then has what is logged sealed, if that gives space back.
+ * spare (spare.c). A write then has what is logged sealed, if that gives space back. For new data, which may be
+ * refused, no spare goes, but what is dead in part is written anew with half of the reserve, a step at a time.
  */
 #include "device/device_internal.h"
 
@@ -44,14 +45,14 @@ static uint64_t reserve_of(const struct sz_space *space)
 	return share < RESERVE_MIN ? RESERVE_MIN : share;
 }
 
-uint64_t sz_device_room(const struct sz_device *device)
+uint64_t sz_device_room(const struct sz_device *device, bool with_half_the_reserve)
 {
 	struct sz_space space;
 	uint64_t reserve;
 
 	if (sz_backend_space(device->store->folders[device->folder].backend, &space) != 0)
 		return UINT64_MAX;
-	reserve = reserve_of(&space);
+	reserve = reserve_of(&space) / (with_half_the_reserve ? 2 : 1);
 	return space.free_bytes > reserve ? space.free_bytes - reserve : 0;
 }
 
@@ -199,6 +200,25 @@ static int room_make_for_write(struct sz_store *store)
 	return room_was_made(store, sz_seal_run_locked(store, SEAL_CHANGES, NULL));
 }
 
+/*
+ * Bands and deltas of which something is dead are written anew; the old ones are history then. -ENOSPC: there are none,
+ * and will be none before the next seal.
+ */
+static int dead_free(struct sz_store *store)
+{
+	int result;
+
+	if (!writes_folders(store) || store->freed_to == store->root.generation)
+		return -ENOSPC;
+	store->has_freed = false;
+	result = sz_seal_run_locked(store, SEAL_FREE, NULL);
+	if (result == 0 && store->has_freed)
+		return 0;
+	(void)!sz_room_make(store, 0); /* what was before that seal needs no space any more */
+	store->freed_to = store->root.generation;
+	return -ENOSPC;
+}
+
 int sz_store_make_room(struct sz_store *store, uint64_t wanted_bytes)
 {
 	MUTEX_SCOPE(&store->seal_lock);
@@ -210,7 +230,7 @@ int sz_store_make_room(struct sz_store *store, uint64_t wanted_bytes)
 		room = atomic_load(&store->room_bytes);
 		if (room >= wanted_bytes)
 			return 0;
-		if (sz_room_make(store, wanted_bytes - room) != 0)
+		if (sz_room_make(store, wanted_bytes - room) != 0 && dead_free(store) != 0)
 			return -ENOSPC;
 	}
 }

@@ -103,7 +103,7 @@ static void short_find(const struct sz_store *store, bool is_short[SZ_DEVICES_MA
 	for (uint32_t i = 0; i < store->device_count; i++) {
 		const struct sz_device *device = &store->devices[i];
 
-		is_short[i] = device->folder != NO_DEVICE && sz_device_room(device) == 0;
+		is_short[i] = device->folder != NO_DEVICE && sz_device_room(device, false) == 0;
 		found = found || is_short[i];
 	}
 	for (uint32_t i = 0; i < store->device_count && !found; i++)

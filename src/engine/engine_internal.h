@@ -13,8 +13,8 @@ struct sz_pool {
 	struct sz_watch *watch;
 	/* space.c */
 	pthread_mutex_t reclaim_lock;
-	uint64_t
-		reclaimed_alloc; /* what the pool used when its free space was given back last; under reclaim_lock */
+	/* What the pool used when it was found full last: what has gone since is given back. Under reclaim_lock. */
+	uint64_t reclaim_from;
 };
 
 /*

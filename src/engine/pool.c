@@ -187,7 +187,7 @@ static int pool_make(struct sz_store *store, bool read_only, struct sz_pool **po
 		return sz_fail(error, -ENOMEM, "no memory");
 	pool->store = store;
 	pool->read_only = read_only;
-	pool->reclaimed_alloc = UINT64_MAX;
+	pool->reclaim_from = UINT64_MAX;
 	sz_leaf_set_store(store); /* which forgets what failed before */
 	result = sz_watch_start(pool);
 	if (result != 0) {

@@ -48,13 +48,16 @@ static int trim_all(struct sz_pool *pool)
 static bool reclaim(struct sz_pool *pool)
 {
 	metaslab_class_t *class = spa_normal_class(pool->spa);
+	uint64_t alloc;
 	bool is_done = false;
 
 	(void)pthread_mutex_lock(&pool->reclaim_lock);
-	if (metaslab_class_get_alloc(class) < pool->reclaimed_alloc) {
+	alloc = metaslab_class_get_alloc(class);
+	if (alloc < pool->reclaim_from) {
 		is_done = trim_all(pool) == 0 && sz_store_give_back(pool->store, NULL) == 0;
-		pool->reclaimed_alloc = metaslab_class_get_alloc(class);
+		alloc = metaslab_class_get_alloc(class);
 	}
+	pool->reclaim_from = alloc;
 	(void)pthread_mutex_unlock(&pool->reclaim_lock);
 	return is_done;
 }

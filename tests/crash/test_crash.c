@@ -87,7 +87,17 @@ static void seal_history(const struct shape *shape, uint64_t seed)
 	harness_fini(&harness);
 }
 
-/* Some seals that nobody cuts, then every change of one that merges their deltas, and of compaction. */
+static void leave_free(struct harness *harness, uint64_t bytes)
+{
+	for (uint32_t i = 0; i < harness->shape.devices; i++) {
+		struct sz_space space;
+
+		OK(sz_backend_space(harness->disks[i], &space));
+		sz_memory_limit(harness->disks[i], space.total_bytes - space.free_bytes + bytes);
+	}
+}
+
+/* Some seals that nobody cuts, then every change of one that merges their deltas, of freeing a short disk, of compaction. */
 static void compaction_history(const struct shape *shape, uint64_t seed)
 {
 	struct harness harness;
@@ -98,7 +108,7 @@ static void compaction_history(const struct shape *shape, uint64_t seed)
 	for (uint32_t i = 0; i < shape->devices; i++)
 		OK(harness_write(&harness, i, 256, 512));
 	for (unsigned int round = 0; round < 16; round++) {
-		bool is_cut = round == 11 || round == 15;
+		bool is_cut = round == 11 || round == 13 || round == 15;
 
 		for (uint32_t i = 0; i < shape->devices; i++) {
 			OK(harness_write(&harness, i, 250 + 30 * (round % 8), 9));
@@ -106,26 +116,22 @@ static void compaction_history(const struct shape *shape, uint64_t seed)
 		}
 		if (is_cut)
 			cutter_begin(&cutter, &harness, seed + round, 3, true);
-		OK(round == 15 ? harness_compact(&harness) : harness_seal(&harness));
+		if (round == 13)
+			leave_free(&harness, UINT64_C(100) << 20);
+		OK(round == 15   ? harness_compact(&harness)
+		   : round == 13 ? harness_free(&harness)
+				 : harness_seal(&harness));
 		if (is_cut) {
 			cutter_end(&cutter);
 			report(&cutter, seed);
 		}
+		if (round == 13)
+			leave_free(&harness, UINT64_C(1) << 30);
 	}
 	harness_check(&harness);
 	harness_check_names(&harness);
 	OK(harness_close(&harness));
 	harness_fini(&harness);
-}
-
-static void leave_free(struct harness *harness, uint64_t bytes)
-{
-	for (uint32_t i = 0; i < harness->shape.devices; i++) {
-		struct sz_space space;
-
-		OK(sz_backend_space(harness->disks[i], &space));
-		sz_memory_limit(harness->disks[i], space.total_bytes - space.free_bytes + bytes);
-	}
 }
 
 /* A seal finds no space, sooner or later; what is written then, and the seal that takes it up, is cut. */

@@ -89,6 +89,7 @@ int harness_flush(struct harness *, uint32_t device);
 int harness_flush_all(struct harness *); /* the first error */
 int harness_seal(struct harness *);
 int harness_compact(struct harness *);
+int harness_free(struct harness *); /* makes all the room that can be made on its disks */
 /* One random operation, by harness.chance; reads are compared with the model. */
 int harness_step(struct harness *);
 

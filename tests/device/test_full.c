@@ -314,6 +314,49 @@ static void test_new_data_lets_history_go(void **state)
 	harness_fini(&harness);
 }
 
+/* Bands of which a little is needed still are written anew, one after the other in what the reserve lends. */
+static void test_what_is_dead_in_part_makes_room(void **state)
+{
+	const uint64_t mib = UINT64_C(1) << 20;
+	struct harness harness;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	harness_open_clean(&harness);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		for (uint32_t sector = 256; sector < 1024; sector += 256)
+			OK(harness_write(&harness, i, sector, 256));
+	OK(harness_seal(&harness));
+	for (uint32_t i = 0; i < shape.devices; i++)
+		for (uint32_t sector = 256; sector < 1024; sector += 256)
+			OK(harness_trim(&harness, i, sector + 3, 250));
+	OK(harness_seal(&harness));
+	OK(sz_store_collect(harness.store, true, NULL));
+	leave_free(&harness, 64 * mib);
+	assert_int_equal(sz_store_room(harness.store), 0);
+	OK(sz_store_make_room(harness.store, shape.devices * 2 * mib));
+	assert_true(sz_store_room(harness.store) >= shape.devices * 2 * mib);
+	harness_check(&harness);
+	harness_abandon(&harness);
+	harness_cut(&harness, SZ_CRASH_DROP, 0);
+	harness_open_clean(&harness);
+	harness_check(&harness);
+	harness_check_names(&harness);
+	/* All that can be won has been: that is said, and once more without a seal. */
+	assert_int_equal(sz_store_make_room(harness.store, UINT64_C(1) << 40), -ENOSPC);
+	{
+		struct sz_store_info before;
+		struct sz_store_info after;
+
+		sz_store_info(harness.store, &before);
+		assert_int_equal(sz_store_make_room(harness.store, UINT64_C(1) << 40), -ENOSPC);
+		sz_store_info(harness.store, &after);
+		assert_int_equal(after.generation, before.generation);
+	}
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 /* Of a device, in the folder of one. */
 static size_t spare_files_in(struct harness *harness, uint32_t disk, uint32_t device)
 {
@@ -653,6 +696,7 @@ int main(void)
 		cmocka_unit_test(test_history_goes_first),
 		cmocka_unit_test(test_history_goes_for_a_seal),
 		cmocka_unit_test(test_new_data_lets_history_go),
+		cmocka_unit_test(test_what_is_dead_in_part_makes_room),
 		cmocka_unit_test(test_nothing_is_free),
 		cmocka_unit_test(test_nothing_is_free_and_it_is_cut),
 		cmocka_unit_test(test_one_disk_is_full),

@@ -14,8 +14,11 @@ static const struct shape one = { .devices = 1, .sectors = 48 * 256, .band_secto
 
 static void steps(struct harness *harness, unsigned int count)
 {
-	for (unsigned int i = 0; i < count; i++)
+	for (unsigned int i = 0; i < count; i++) {
 		OK(harness_step(harness));
+		if (chance_below(&harness->chance, 60) == 0)
+			OK(harness_free(harness));
+	}
 }
 
 static void reopen(struct harness *harness, bool properly)

@@ -128,7 +128,7 @@ struct sz_nbd_server {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct sz_nbd_connection *connections; /* guarded by lock; oldest first */
-	unsigned int connection_count;         /* guarded by lock; those that are over, too */
+	unsigned int connection_count;         /* guarded by lock; without those that are over */
 };
 /* By the connection's thread. */
 void sz_nbd_phase_set(struct sz_nbd_connection *connection, enum sz_nbd_phase phase);

@@ -35,6 +35,7 @@ void sz_nbd_phase_set(struct sz_nbd_connection *connection, enum sz_nbd_phase ph
 	if (phase == SZ_NBD_TRANSMISSION && atomic_load(&server->is_stopping))
 		(void)shutdown(connection->channel.fd, SHUT_RD);
 	if (phase == SZ_NBD_OVER) {
+		server->connection_count--;
 		(void)pthread_cond_broadcast(&server->changed);
 		wake(server); /* it is freed once this is unlocked, not before */
 	}
@@ -57,7 +58,6 @@ static struct sz_nbd_connection *over_take(struct sz_nbd_server *server)
 
 		if (connection->phase == SZ_NBD_OVER) {
 			*at = connection->next;
-			server->connection_count--;
 			return connection;
 		}
 	}
@@ -95,10 +95,11 @@ static unsigned int handshake_count(const struct sz_nbd_server *server,
 /* Those that have had their time. Returns whether there are others. */
 static bool handshakes_end(struct sz_nbd_server *server)
 {
-	uint64_t now_ns = sz_clock_ns();
+	uint64_t now_ns;
 	bool others = false;
 
 	(void)pthread_mutex_lock(&server->lock);
+	now_ns = sz_clock_ns(); /* not before: who is there came earlier */
 	for (struct sz_nbd_connection *at = server->connections; at != NULL; at = at->next) {
 		if (at->phase != SZ_NBD_HANDSHAKE)
 			continue;

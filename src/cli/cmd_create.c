@@ -179,17 +179,17 @@ static uint64_t device_sectors(const struct options *options, uint64_t free_byte
 	return bytes / SZ_SECTOR_BYTES / SECTORS_UNIT * SECTORS_UNIT;
 }
 
-/* Without a pool: nothing of a pool, and one device. */
+/* Without a pool: nothing of a pool, but what is to be built on the devices; and one device. */
 static int raw_check(struct invocation *invocation)
 {
 	struct options *options = &invocation->options;
 
-	if (option_is_given(invocation, OPTION_RAID) ||
-	    option_is_given(invocation, OPTION_PROPERTY))
-		return usage_fail(invocation, "--raw makes no pool, so it takes no --%s",
-				  option_is_given(invocation, OPTION_RAID) ? "raid" : "property");
+	if (option_is_given(invocation, OPTION_PROPERTY))
+		return usage_fail(invocation, "--raw makes no pool, so it takes no --property");
 	if (!option_is_given(invocation, OPTION_SIZE))
 		return usage_fail(invocation, "--raw needs --size, the size of each device");
+	if (option_is_given(invocation, OPTION_RAID))
+		return 0;
 	options->raid = SZ_RAID_STRIPE;
 	if (!option_is_given(invocation, OPTION_DEVICES))
 		options->devices = 1;

@@ -271,26 +271,27 @@ static int shared_close(struct invocation *invocation, const struct session *ses
 	return result != 0 || synced == 0 ? result : store_fail(invocation, synced);
 }
 
-/* There is no pool, and no damage that hides one. */
+/* There is no pool, and no damage that hides one; or there is one of another ZFS, made of files. */
 static bool is_raw(struct sz_store *store, int import_result)
 {
 	uint64_t damaged = 0;
 
 	for (uint32_t i = 0; i < sz_store_device_count(store); i++)
 		damaged += sz_device_damaged_sectors(sz_store_device(store, i));
-	return import_result == -ENODATA && damaged == 0;
+	return (import_result == -ENODATA || import_result == -EUCLEAN) && damaged == 0;
 }
 
 /* A store that has devices alone. */
-static int raw_open(struct invocation *invocation, enum session_parts parts)
+static int raw_open(struct invocation *invocation, enum session_parts parts, int import_result)
 {
 	invocation->error = (struct sz_error){ 0 };
 	if (parts == SESSION_POOL_IF_ANY || parts == SESSION_FS_IF_ANY)
 		return 0;
 	invocation->store_is_open = true; /* it is a store */
 	return sz_fail(&invocation->error, -ENODATA,
-		       "there is no pool on its devices; 'szpool attach %s FOLDER' shows them as "
-		       "files",
+		       "%s on its devices; 'szpool attach %s FOLDER' shows them as files",
+		       import_result == -ENODATA ? "there is no pool"
+						 : "there is the pool of another ZFS",
 		       invocation->operands[0]);
 }
 
@@ -314,7 +315,7 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 		if (result == 0)
 			result = sz_pool_import(session->store, read_only, &session->pool, error);
 		if (is_raw(session->store, result))
-			result = raw_open(invocation, parts);
+			result = raw_open(invocation, parts, result);
 	}
 	if (result == 0 && (parts == SESSION_FS || parts == SESSION_FS_IF_ANY) &&
 	    session->pool != NULL) {

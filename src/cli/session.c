@@ -271,14 +271,10 @@ static int shared_close(struct invocation *invocation, const struct session *ses
 	return result != 0 || synced == 0 ? result : store_fail(invocation, synced);
 }
 
-/* There is no pool, and no damage that hides one; or there is one of another ZFS, made of files. */
-static bool is_raw(struct sz_store *store, int import_result)
+/* There is no pool; or there is one of another ZFS, made of files. */
+static bool is_raw(int import_result)
 {
-	uint64_t damaged = 0;
-
-	for (uint32_t i = 0; i < sz_store_device_count(store); i++)
-		damaged += sz_device_damaged_sectors(sz_store_device(store, i));
-	return (import_result == -ENODATA || import_result == -EUCLEAN) && damaged == 0;
+	return import_result == -ENODATA || import_result == -EUCLEAN;
 }
 
 /* A store that has devices alone. */
@@ -314,7 +310,7 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 		sz_pool_on_suspend(pool_is_suspended, invocation);
 		if (result == 0)
 			result = sz_pool_import(session->store, read_only, &session->pool, error);
-		if (is_raw(session->store, result))
+		if (is_raw(result))
 			result = raw_open(invocation, parts, result);
 	}
 	if (result == 0 && (parts == SESSION_FS || parts == SESSION_FS_IF_ANY) &&

@@ -76,7 +76,7 @@ static bool label_is_possible(nvlist_t *label)
 /* The newest label of a device that is ONLINE. */
 static enum sz_label_state label_read(struct sz_device *device, char *buffer, nvlist_t **label_out)
 {
-	enum sz_label_state state = SZ_LABEL_LOST;
+	enum sz_label_state state = SZ_LABEL_NONE;
 	nvlist_t *best = NULL;
 
 	for (uint32_t i = 0; i < LABEL_COUNT; i++) {
@@ -85,13 +85,15 @@ static enum sz_label_state label_read(struct sz_device *device, char *buffer, nv
 		nvlist_t *label = NULL;
 		int result = sz_device_read(device, sector, NVLIST_BYTES / SZ_SECTOR_BYTES, buffer);
 
-		if (result != 0 && result != -EBADMSG)
+		if (result == -EBADMSG && state == SZ_LABEL_NONE)
+			state = SZ_LABEL_LOST;
+		else if (result != 0 && result != -EBADMSG)
 			state = SZ_LABEL_UNREADABLE;
 		if (result != 0 ||
 		    nvlist_unpack(buffer, NVLIST_BYTES - NVLIST_TAIL, &label, 0) != 0)
 			continue;
 		if (label_txg(label) == 0 || !label_is_possible(label)) {
-			if (label_txg(label) != 0 && state == SZ_LABEL_LOST)
+			if (label_txg(label) != 0 && state != SZ_LABEL_UNREADABLE)
 				state = SZ_LABEL_IMPOSSIBLE;
 			nvlist_free(label);
 		} else if (best != NULL && label_txg(label) <= label_txg(best)) {

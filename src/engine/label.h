@@ -11,11 +11,12 @@ enum sz_label_state {
 	SZ_LABEL_NO_FOLDER,     /* the device is MISSING */
 	SZ_LABEL_DEVICE_FAILED, /* the device is FAILED */
 	SZ_LABEL_UNREADABLE,    /* an error that may be transient: nothing is known */
-	SZ_LABEL_LOST,          /* none of the four is there: empty, or damaged */
-	SZ_LABEL_IMPOSSIBLE,    /* authentic, but not what ZFS writes */
-	SZ_LABEL_FOREIGN,       /* of another pool */
-	SZ_LABEL_COPY,          /* of a leaf that another device has newer labels of */
-	SZ_LABEL_STRAY,         /* of a leaf that the pool does not have any more */
+	SZ_LABEL_LOST, /* none of the four is there, and where they may have been is damaged */
+	SZ_LABEL_NONE, /* none of the four is there, and nothing is damaged */
+	SZ_LABEL_IMPOSSIBLE, /* authentic, but not what ZFS writes */
+	SZ_LABEL_FOREIGN,    /* of another pool */
+	SZ_LABEL_COPY,       /* of a leaf that another device has newer labels of */
+	SZ_LABEL_STRAY,      /* of a leaf that the pool does not have any more */
 };
 
 struct sz_labels {

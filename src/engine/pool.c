@@ -267,6 +267,20 @@ int sz_pool_create(struct sz_store *store, enum sz_raid raid, const struct sz_pr
 	return result;
 }
 
+/* A device that is whole has no label: then the others, which are lost, had none. */
+static bool has_no_pool(const struct sz_labels *labels)
+{
+	bool found = false;
+
+	for (uint32_t i = 0; i < labels->device_count; i++) {
+		if (labels->state[i] != SZ_LABEL_NONE && labels->state[i] != SZ_LABEL_LOST &&
+		    labels->state[i] != SZ_LABEL_NO_FOLDER)
+			return false;
+		found = found || labels->state[i] == SZ_LABEL_NONE;
+	}
+	return found;
+}
+
 static int labels_find(struct sz_store *store, struct sz_labels *labels, struct sz_error *error)
 {
 	char missing[320];
@@ -276,9 +290,7 @@ static int labels_find(struct sz_store *store, struct sz_labels *labels, struct 
 		return sz_fail(error, result, "cannot read the devices' labels");
 	if (labels->config != NULL)
 		return sz_labels_suffice(labels, error);
-	for (uint32_t i = 0; i < labels->device_count; i++) {
-		if (labels->state[i] == SZ_LABEL_LOST)
-			continue;
+	if (!has_no_pool(labels)) {
 		sz_labels_text(labels, missing, sizeof(missing));
 		return sz_fail(error, -ENXIO, "too many devices are missing: %s", missing);
 	}

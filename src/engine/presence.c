@@ -18,6 +18,7 @@ static const char *state_text(enum sz_label_state state)
 	case SZ_LABEL_UNREADABLE:
 		return "it cannot be read now";
 	case SZ_LABEL_LOST:
+	case SZ_LABEL_NONE:
 		return "its labels are lost";
 	case SZ_LABEL_IMPOSSIBLE:
 		return "its labels make no sense";

@@ -107,7 +107,7 @@ ok "umount" run umount m
 # A store without a pool, one device and small, from here on.
 rm -r store
 fails "a store without a pool wants a size" 2 "--raw needs --size" run create --raw store
-fails "enough devices for what is to be built on them" 2 "needs at least 3" \
+fails "enough devices for what is to be built on them" 2 "needs at least 2" \
 	run create --raw --raid raidz1 --devices 1 --size 1G store
 fails "and nothing that a pool has" 2 "takes no --property" run create --raw -o atime=on --size 1G store
 fails "a size that is too small" 2 "has to be 64M or more" run create --raw --size 63M store

@@ -14,6 +14,7 @@
 #include "fs/fs.h"
 #include "fuse/fuse.h"
 #include "nbd/nbd.h"
+#include "volume/volume.h"
 
 /* Published in szpool(1); their meanings stand in main.c. */
 enum exit_code {
@@ -79,6 +80,9 @@ enum option_id {
 	OPTION_TLS_PSK,
 	OPTION_TLS_VERIFY_PEER,
 	OPTION_LIST,
+	OPTION_VOLUME_SIZE,
+	OPTION_BLOCK_SIZE,
+	OPTION_SPARSE,
 	OPTION_COUNT,
 };
 
@@ -87,6 +91,8 @@ struct options {
 	uint64_t memory_bytes;
 	uint64_t size_bytes;
 	uint64_t band_bytes;
+	uint64_t volume_bytes;
+	uint64_t block_bytes;       /* of a volume */
 	uint64_t seal_interval_s;   /* 0: never */
 	struct sz_keep_policy keep; /* what is not given is 0 */
 	uint32_t devices;
@@ -173,7 +179,9 @@ int cmd_check_copy(struct invocation *);
 int cmd_compact(struct invocation *);
 int cmd_create(struct invocation *);
 int cmd_create_dataset(struct invocation *);
+int cmd_create_volume(struct invocation *);
 int cmd_destroy_snapshot(struct invocation *);
+int cmd_destroy_volume(struct invocation *);
 int cmd_discard(struct invocation *);
 int cmd_df(struct invocation *);
 int cmd_generations(struct invocation *);
@@ -199,6 +207,7 @@ int cmd_status(struct invocation *);
 int cmd_trim(struct invocation *);
 int cmd_umount(struct invocation *);
 int cmd_version(struct invocation *);
+int cmd_volumes(struct invocation *);
 
 /* An open store, its pool and its file system. */
 enum session_parts {
@@ -255,6 +264,9 @@ int session_fs_open(struct invocation *, struct session *session, int result) MU
  */
 void session_share(struct session *session, const char *store);
 struct session *session_shared(void); /* that one */
+
+/* cmd_create_dataset.c: a dataset; where the pool is mounted, the kernel is told. */
+int dataset_make(struct invocation *, struct session *session, const char *name) MUST_CHECK;
 
 /* exports.c: what of an open store is served as network block devices, for as long as it is open. */
 void exports_of(struct session *session, struct sz_nbd_source *source_out);

@@ -18,18 +18,25 @@ static void place_tell(struct sz_fs *head, const char *dataset)
 	sz_fs_dataset_close(fs);
 }
 
+int dataset_make(struct invocation *invocation, struct session *session, const char *name)
+{
+	int result =
+		sz_fs_dataset_create(session->fs, name, geteuid(), getegid(), &invocation->error);
+
+	if (result == 0)
+		place_tell(session->fs, name);
+	return result;
+}
+
 int cmd_create_dataset(struct invocation *invocation)
 {
-	const char *name = invocation->operands[1];
 	struct session session;
 	int result = session_open(invocation, false, SESSION_FS, &session);
 
 	if (result != 0)
 		return result;
-	result = sz_fs_dataset_create(session.fs, name, geteuid(), getegid(), &invocation->error);
-	if (result == 0)
-		place_tell(session.fs, name);
-	else
+	result = dataset_make(invocation, &session, invocation->operands[1]);
+	if (result != 0)
 		(void)store_fail(invocation, result);
 	return session_close(invocation, &session, result);
 }

@@ -1,11 +1,13 @@
 /*
- * exports: what of a store is served as network block devices: where there is no pool, its devices "0", "1", …
+ * exports: what of a store is served as network block devices: where there is no pool, its devices "0", "1", …; of a pool,
+ * its volumes, and their snapshots, "VOLUME@SNAPSHOT".
  */
 #include "cli/cli.h"
 
 #include <errno.h>
 
 #define NAME_DIGITS 12U
+#define BLOCK_MAX   (1U << 20) /* that an export may prefer */
 
 static int device_read(void *context, uint64_t offset, uint32_t length, void *buffer)
 {
@@ -126,22 +128,134 @@ static int devices_open(void *context, const char *name, bool read_only,
 	return 0;
 }
 
-static int nothing_list(void *context, sz_nbd_listed_fn *each, void *to)
+static int volume_read(void *context, uint64_t offset, uint32_t length, void *buffer)
 {
-	(void)context;
-	(void)each;
-	(void)to;
+	return sz_volume_read(context, buffer, length, offset);
+}
+
+static int volume_write(void *context, uint64_t offset, uint32_t length, const void *buffer,
+			bool is_durable)
+{
+	return sz_volume_write(context, buffer, length, offset, is_durable);
+}
+
+static int volume_trim(void *context, uint64_t offset, uint64_t length, bool is_durable)
+{
+	return sz_volume_trim(context, offset, length, is_durable);
+}
+
+/* Zeros are freed, so it is always fast; what room is reserved stays so. */
+static int volume_write_zeroes(void *context, uint64_t offset, uint64_t length, unsigned int flags)
+{
+	return sz_volume_zero(context, offset, length, (flags & SZ_NBD_ZERO_DURABLE) != 0);
+}
+
+static int volume_flush(void *context)
+{
+	return sz_volume_flush(context);
+}
+
+static int volume_extent(void *context, uint64_t offset, uint64_t length, uint64_t *length_out,
+			 bool *is_hole_out)
+{
+	return sz_volume_extent(context, offset, length, length_out, is_hole_out);
+}
+
+static void volume_close(void *context)
+{
+	sz_volume_close(context);
+}
+
+static const struct sz_nbd_operations volume_operations = {
+	.read = volume_read,
+	.write = volume_write,
+	.trim = volume_trim,
+	.write_zeroes = volume_write_zeroes,
+	.flush = volume_flush,
+	.extent = volume_extent,
+	.close = volume_close,
+};
+
+/* The listing of a volume and its snapshots. */
+struct volume_listing {
+	struct sz_pool *pool;
+	sz_nbd_listed_fn *each;
+	void *to;
+	const char *volume;
+};
+
+static int volume_snapshot_listed(void *context, const struct sz_snapshot *snapshot)
+{
+	const struct volume_listing *listing = context;
+	char name[SZ_VOLUME_NAME_BYTES + SZ_SNAPSHOT_NAME_BYTES];
+
+	(void)snprintf(name, sizeof(name), "%s@%s", listing->volume, snapshot->name);
+	return listing->each(listing->to, name, "a snapshot of a volume");
+}
+
+static int volume_listed(void *context, const struct sz_volume_info *info)
+{
+	struct volume_listing *listing = context;
+	int result = listing->each(listing->to, info->name, "a volume");
+
+	listing->volume = info->name;
+	if (result == 0)
+		result = sz_pool_snapshot_each(listing->pool, info->name, volume_snapshot_listed,
+					       listing);
+	return result == -ENOENT ? 0 : result; /* it is gone by now */
+}
+
+static int volumes_list(void *context, sz_nbd_listed_fn *each, void *to)
+{
+	const struct session *session = context;
+	struct volume_listing listing = { .pool = session->pool, .each = each, .to = to };
+
+	return sz_volume_each(session->pool, volume_listed, &listing);
+}
+
+/* The volume's name, if there is only one. */
+struct only {
+	unsigned int count;
+	char name[SZ_VOLUME_NAME_BYTES];
+};
+
+static int only_seen(void *context, const struct sz_volume_info *info)
+{
+	struct only *only = context;
+
+	only->count++;
+	(void)snprintf(only->name, sizeof(only->name), "%s", info->name);
 	return 0;
 }
 
-static int nothing_open(void *context, const char *name, bool read_only,
+static int volumes_open(void *context, const char *name, bool read_only,
 			struct sz_nbd_export *export_out)
 {
-	(void)context;
-	(void)name;
-	(void)read_only;
-	(void)export_out;
-	return -ENOENT;
+	const struct session *session = context;
+	struct sz_error ignored = { 0 };
+	struct only only = { 0 };
+	struct sz_volume *volume;
+	int result = 0;
+
+	if (name[0] == '\0') {
+		result = sz_volume_each(session->pool, only_seen, &only);
+		if (result == 0 && only.count != 1)
+			result = -ENOENT;
+		name = only.name;
+	}
+	if (result == 0)
+		result = sz_volume_open(session->pool, name, &volume, &ignored);
+	if (result != 0)
+		return result == -EINVAL ? -ENOENT : result; /* a dataset of files */
+	*export_out = (struct sz_nbd_export){
+		.operations = &volume_operations,
+		.context = volume,
+		.size_bytes = sz_volume_size(volume),
+		.block_bytes =
+			sz_volume_block(volume) < BLOCK_MAX ? sz_volume_block(volume) : BLOCK_MAX,
+		.is_read_only = read_only || sz_volume_is_read_only(volume),
+	};
+	return 0;
 }
 
 void exports_of(struct session *session, struct sz_nbd_source *source_out)
@@ -150,7 +264,7 @@ void exports_of(struct session *session, struct sz_nbd_source *source_out)
 					      .open = devices_open,
 					      .context = session };
 	if (session->pool != NULL) {
-		source_out->list = nothing_list;
-		source_out->open = nothing_open;
+		source_out->list = volumes_list;
+		source_out->open = volumes_open;
 	}
 }

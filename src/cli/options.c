@@ -78,6 +78,10 @@ static const struct option_spec specs[OPTION_COUNT] = {
 	[OPTION_TLS_PSK] = { "tls-psk", 0, "FILE", "TLS, with the keys in FILE, as of psktool" },
 	[OPTION_TLS_VERIFY_PEER] = { "tls-verify-peer", 0, NULL,
 				     "clients show certificates, too: ca-cert.pem" },
+	[OPTION_VOLUME_SIZE] = { "volsize", 'V', "SIZE", "how large the volume is" },
+	[OPTION_BLOCK_SIZE] = { "volblocksize", 'b', "SIZE",
+				"size of its blocks, 4K to 16M (default: 16K)" },
+	[OPTION_SPARSE] = { "sparse", 's', NULL, "no room is reserved for it" },
 	[OPTION_LIST] = { "list", 0, NULL, "show what is served" },
 };
 
@@ -145,6 +149,29 @@ static int band_option(struct invocation *invocation, const char *text)
 		return usage_fail(invocation, "--band-size %s: has to be a power of two, 1M to 64M",
 				  text);
 	return 0;
+}
+
+static int block_option(struct invocation *invocation, const char *text)
+{
+	uint64_t *bytes = &invocation->options.block_bytes;
+	int result = size_option(invocation, "volblocksize", text, bytes);
+
+	if (result == 0 && (*bytes < SZ_VOLUME_BLOCK_MIN || *bytes > SZ_VOLUME_BLOCK_MAX ||
+			    (*bytes & (*bytes - 1)) != 0))
+		return usage_fail(invocation,
+				  "--volblocksize %s: has to be a power of two, 4K to 16M", text);
+	return result;
+}
+
+static int volume_option(struct invocation *invocation, const char *text)
+{
+	uint64_t *bytes = &invocation->options.volume_bytes;
+	int result = size_option(invocation, "volsize", text, bytes);
+
+	if (result == 0 && (*bytes == 0 || *bytes > SZ_VOLUME_SIZE_MAX))
+		return usage_fail(invocation, "--volsize %s: has to be more than 0, and 1E at most",
+				  text);
+	return result;
 }
 
 static int memory_option(struct invocation *invocation, const char *text)
@@ -280,6 +307,10 @@ static int option_take(struct invocation *invocation, enum option_id id, char *v
 		return memory_option(invocation, value);
 	case OPTION_SIZE:
 		return size_option(invocation, "size", value, &options->size_bytes);
+	case OPTION_VOLUME_SIZE:
+		return volume_option(invocation, value);
+	case OPTION_BLOCK_SIZE:
+		return block_option(invocation, value);
 	case OPTION_BAND_SIZE:
 		return band_option(invocation, value);
 	case OPTION_SEAL_INTERVAL:

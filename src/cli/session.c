@@ -291,6 +291,19 @@ static int raw_open(struct invocation *invocation, enum session_parts parts, int
 		       invocation->operands[0]);
 }
 
+/* -EBUSY: it has an intent log, which may not be replayed. */
+static int volume_probe(void *context, const struct sz_volume_info *info)
+{
+	const struct session *session = context;
+	struct sz_error ignored = { 0 };
+	struct sz_volume *volume;
+	int result = sz_volume_open(session->pool, info->name, &volume, &ignored);
+
+	if (result == 0)
+		sz_volume_close(volume);
+	return result == -EBUSY ? result : 0;
+}
+
 /* What session_open opens. *replays_out: the file system has to replay its intent log, and may not write. */
 static int parts_open(struct invocation *invocation, const struct sz_store_open *options,
 		      const struct sz_passphrase *passphrase, enum session_parts parts,
@@ -317,6 +330,8 @@ static int parts_open(struct invocation *invocation, const struct sz_store_open 
 	    session->pool != NULL) {
 		result = sz_fs_open(session->pool, invocation->options.dataset, read_only,
 				    &session->fs, error);
+		if (result == 0 && read_only && parts == SESSION_FS_IF_ANY)
+			result = sz_volume_each(session->pool, volume_probe, session);
 		*replays_out = result == -EBUSY && read_only;
 	}
 	if (result != 0)

@@ -149,6 +149,10 @@ static int fs_own(struct sz_pool *pool, const char *dataset, const char *snapsho
 	if (result != 0)
 		return sz_fail(error, result, "the dataset's name is too long");
 	result = dmu_objset_own(fs->name, DMU_OST_ZFS, fs->read_only, B_FALSE, fs_tag, &fs->os);
+	if (result == EINVAL)
+		return sz_fail(error, -EINVAL,
+			       "%s is no dataset of files ('szpool volumes' lists volumes)",
+			       fs->name);
 	if (result != 0)
 		return sz_fail(error, result == EBUSY ? -EBUSY : sz_zfs_error(result),
 			       result == EBUSY ? "%s is open already"

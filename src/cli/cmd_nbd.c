@@ -189,6 +189,7 @@ static int uris_print(struct invocation *invocation)
 	(void)pthread_mutex_unlock(&lock);
 	if (uri != NULL)
 		line_out(uri);
+	(void)fflush(console_out()); /* the command goes on */
 	return result == 0 ? 0
 			   : sz_fail(&invocation->error, result, "%s: %s", invocation->operands[0],
 				     strerror(-result));

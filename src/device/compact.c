@@ -55,14 +55,6 @@ static void runs_free(struct runs *runs)
 	*runs = (struct runs){ 0 };
 }
 
-static int run_compare(const void *a, const void *b)
-{
-	const struct sz_run *left = a;
-	const struct sz_run *right = b;
-
-	return left->sector < right->sector ? -1 : left->sector > right->sector;
-}
-
 static int run_add(struct runs *runs, uint64_t sector, uint64_t count)
 {
 	struct sz_run *last = runs->count == 0 ? NULL : &runs->at[runs->count - 1];
@@ -124,28 +116,44 @@ static int runs_add(struct sz_device *device, const struct sz_manifest_delta *de
 	return result;
 }
 
-/* All that some deltas say, sorted and joined. */
-static int runs_union(struct sz_device *device, uint32_t first, uint32_t behind, struct runs *runs)
+/* Both are sorted; *runs becomes what either covers. */
+static int runs_join(struct runs *runs, const struct runs *more)
 {
-	size_t kept = 0;
+	CLEANUP(runs_free) struct runs old = *runs;
+	size_t i = 0;
+	size_t j = 0;
 	int result = 0;
 
-	runs->count = 0;
-	for (uint32_t i = first; i < behind && result == 0; i++)
-		result = runs_add(device, device->deltas[i], runs);
-	if (runs->count > 1)
-		qsort(runs->at, runs->count, sizeof(*runs->at), run_compare);
-	for (size_t i = 1; i < runs->count; i++) {
-		struct sz_run *last = &runs->at[kept];
-		uint64_t end = runs->at[i].sector + runs->at[i].count;
+	*runs = (struct runs){ 0 };
+	while ((i < old.count || j < more->count) && result == 0) {
+		const struct sz_run *next =
+			j == more->count || (i < old.count && old.at[i].sector < more->at[j].sector)
+				? &old.at[i++]
+				: &more->at[j++];
+		struct sz_run *last = runs->count == 0 ? NULL : &runs->at[runs->count - 1];
+		uint64_t end = next->sector + next->count;
 
-		if (runs->at[i].sector > last->sector + last->count)
-			runs->at[++kept] = runs->at[i];
+		if (last == NULL || next->sector > last->sector + last->count)
+			result = run_add(runs, next->sector, next->count);
 		else if (end > last->sector + last->count)
 			last->count = end - last->sector;
 	}
-	if (runs->count > 0)
-		runs->count = kept + 1;
+	return result;
+}
+
+/* All that some deltas say, sorted and joined. */
+static int runs_union(struct sz_device *device, uint32_t first, uint32_t behind, struct runs *runs)
+{
+	int result = 0;
+
+	runs->count = 0;
+	for (uint32_t i = first; i < behind && result == 0; i++) {
+		CLEANUP(runs_free) struct runs more = { 0 };
+
+		result = runs_add(device, device->deltas[i], &more);
+		if (result == 0)
+			result = runs_join(runs, &more);
+	}
 	return result;
 }
 
@@ -189,34 +197,32 @@ static uint64_t covered(const struct runs *runs, uint64_t base, uint64_t length)
 	return sum;
 }
 
-/* Stored sectors of a device, and those that nobody will read again, as the index knows them. */
-static void dead_count(struct sz_device *device, const struct runs *all, uint64_t *stored_out,
-		       uint64_t *dead_out)
+/*
+ * The same, and how many sectors of data of these deltas somebody may still read. A delta's runs do not tell its data
+ * from its tombstones: what no newer delta covers is taken to have as much of both as all of it.
+ */
+static int deltas_count(struct sz_device *device, struct runs *runs, uint64_t *stored_out,
+			uint64_t *live_out)
 {
-	uint64_t data = 0;
-	uint64_t tombstones = 0;
-	uint64_t live = runs_size(all);
+	int result = 0;
 
-	for (uint32_t i = 0; i < device->delta_count; i++) {
+	*stored_out = 0;
+	*live_out = 0;
+	for (uint32_t i = 0; i < device->delta_count && result == 0; i++) {
 		const struct sz_manifest_delta *delta = device->deltas[i];
+		CLEANUP(runs_free) struct runs more = { 0 };
+		uint64_t before = runs_size(runs);
 		uint64_t slots = delta->stored_bytes / SZ_SECTOR_BYTES;
+		uint64_t data = slots < delta->sector_count ? slots : delta->sector_count;
 
-		data += slots < delta->sector_count ? slots : delta->sector_count;
-		tombstones += slots < delta->sector_count ? delta->sector_count - slots : 0;
+		result = runs_add(device, delta, &more);
+		if (result == 0)
+			result = runs_join(runs, &more);
+		*stored_out += data;
+		if (delta->sector_count > 0)
+			*live_out += (runs_size(runs) - before) * data / delta->sector_count;
 	}
-	live = live > tombstones ? live - tombstones : 0;
-	*stored_out = data;
-	*dead_out = data > live ? data - live : 0;
-	for (uint32_t i = 0; i < device->shard_count * SZ_SHARD_BANDS; i++) {
-		struct row row;
-		uint64_t hidden;
-
-		if (!row_find(device, i, &row))
-			continue;
-		hidden = covered(all, sz_band_base(device, i), sz_band_length(device, i));
-		*stored_out += row.data_slots;
-		*dead_out += hidden < row.live_sectors ? hidden : row.live_sectors;
-	}
+	return result;
 }
 
 static uint32_t level_of(const struct sz_manifest_delta *delta)
@@ -867,12 +873,26 @@ int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode 
 	return result;
 }
 
+/* As the index knows them. */
 void sz_dead_sectors(struct sz_device *device, uint64_t *stored_out, uint64_t *dead_out)
 {
 	CLEANUP(runs_free) struct runs runs = { 0 };
+	uint64_t live;
 
-	*stored_out = 0;
 	*dead_out = 0;
-	if (runs_union(device, 0, device->delta_count, &runs) == 0)
-		dead_count(device, &runs, stored_out, dead_out);
+	if (deltas_count(device, &runs, stored_out, &live) != 0) {
+		*stored_out = 0;
+		return;
+	}
+	*dead_out = *stored_out > live ? *stored_out - live : 0;
+	for (uint32_t i = 0; i < device->shard_count * SZ_SHARD_BANDS; i++) {
+		struct row row;
+		uint64_t hidden;
+
+		if (!row_find(device, i, &row))
+			continue;
+		hidden = covered(&runs, sz_band_base(device, i), sz_band_length(device, i));
+		*stored_out += row.data_slots;
+		*dead_out += hidden < row.live_sectors ? hidden : row.live_sectors;
+	}
 }

@@ -1,0 +1,245 @@
+#!/usr/bin/env bash
+# 'szpool nbd' with the clients that people use: nbdinfo, nbdcopy, nbdsh, qemu-img, qemu-io, fio; two at once; kills, damage,
+# a full disk. TAP.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+# What is wrong is told.
+fails "no store given" 2 "szpool nbd STORE" run nbd
+fails "a store that is not there" 1 "there is no such folder" run nbd store
+fails "a socket and a port" 2 "choose one" run nbd --socket s --listen localhost:0 store
+fails "two kinds of TLS" 2 "choose one" run nbd --tls-psk k --tls-certificates . store
+fails "clients' certificates without any" 2 "needs --tls-certificates" run nbd --tls-verify-peer store
+fails "a port alone" 2 "has to be HOST:PORT" run nbd --listen :10809 store
+ok "create" raw_create 256M
+fails "nothing is served" 1 "no process serves it" run nbd --stop store
+fails "nor listed" 1 "'szpool nbd $work/store' starts that" run nbd --list "$work/store"
+fails "beyond this machine without TLS" 1 "give --tls-certificates or --tls-psk" run nbd --listen 0.0.0.0:0 store
+touch taken
+fails "a file in the socket's place" 1 "choose another" run nbd --socket taken store
+then_ok "is left alone" test -f taken
+fails "a wrong passphrase" 4 "wrong passphrase" \
+	bash -c "printf wrong | '$szpool' nbd --passphrase-file /dev/stdin store"
+
+# In the background; found, listed, stopped.
+ok "served" run nbd store
+uri=$(cat out)
+then_ok "it tells where" grep -q '^nbd+unix:///0?socket=' out
+socket=${uri##*=}
+prints "a socket for nobody else" "600" stat -c %a "$socket"
+fails "not twice" 1 "is served already" run nbd store
+fails "nor by another process" 1 "there is no pool on its devices" run ls store
+ok "status" run status store
+then_ok "tells where" grep -qF "nbd: nbd+unix:///?socket=$socket" out
+prints "programs as well" "nbd+unix:///?socket=$socket" bash -c "'$szpool' status --json store | jq -r .nbd"
+prints "a list" "0 268435456" bash -c "'$szpool' nbd --list --json store | jq -r '.exports[] | \"\(.name) \(.size_bytes)\"'"
+ok "seal beside it" run seal store
+ok "nbdinfo" limited nbdinfo "$uri"
+for text in "export-size: 268435456 (256M)" "base:allocation" "is_read_only: false" "can_multi_conn: true" \
+	"can_fua: true" "can_fast_zero: true" "block_size_preferred: 4096" "block_size_maximum: 33554432"; do
+	then_ok "it shows $text" grep -qF "$text" out
+done
+ok "nbdinfo --list" limited nbdinfo --list "$uri"
+then_ok "shows the device" grep -qF 'description: a device' out
+refused "an export that is not there" nbdinfo "${uri/:\/\/\/0/:\/\/\/1}"
+ok "without a name it is the one that there is" limited nbdinfo "${uri/:\/\/\/0/:\/\/\/}"
+
+# Copies.
+head -c 20000000 /dev/urandom >content
+truncate -s 256M image
+dd if=content of=image bs=1M seek=33 conv=notrunc status=none
+ok "nbdcopy there" limited nbdcopy --flush image "$uri"
+ok "and back" limited nbdcopy "$uri" back
+then_ok "it is the same" cmp image back
+then_ok "with its holes" test "$(stat -c %b back)" -lt 60000
+prints "holes are told" "20" bash -c "nbdinfo --map --totals '$uri' | awk '/data/ { print int(\$1 / 1000000) }' | sed 's/2[0-3]/20/'"
+ok "sealed" run seal store
+prints "still then" "20" bash -c "nbdinfo --map --totals '$uri' | awk '/data/ { print int(\$1 / 1000000) }' | sed 's/2[0-3]/20/'"
+ok "qemu-img compares" limited qemu-img compare -f raw -F raw image "$uri"
+ok "qemu-img reads" limited qemu-img convert -f raw -O qcow2 "$uri" back.qcow2
+ok "stopped" run nbd --stop store
+then_ok "the socket is gone" test ! -e "$socket"
+ok "served" serve_here
+ok "qemu-img writes" limited qemu-img convert -n -f qcow2 -O raw back.qcow2 "$uri"
+ok "what it wrote is there" limited qemu-img compare -f raw -F raw image "$uri"
+ok "qemu-io" limited qemu-io -f raw -t none -c 'write -P 7 1000 100000' -c 'write -z 50000 4096' -c 'discard 1M 1M' \
+	-c 'read -P 7 1000 49000' -c 'read -P 0 50000 4096' -c 'read -P 7 54096 46904' -c 'write -f -P 9 32M 16M' \
+	-c 'read -P 9 32M 16M' -c flush "$uri"
+then_ok "finds what it wrote" bash -c '! grep -iE "failed|error" out err'
+if command -v fio >/dev/null && fio --enghelp | grep -q nbd; then
+	ok "fio verifies what it writes" limited fio --name=v --ioengine=nbd --uri="$uri" --rw=randwrite --bsrange=512-64k --blockalign=512 \
+		--iodepth=16 --size=32M --verify=crc32c --verify_fatal=1 --do_verify=1 --fsync=64
+else
+	skip "fio" "it has no nbd engine here"
+fi
+
+# What nbdsh can say, byte by byte.
+cat >edges.py <<'END_EDGES'
+import nbd, os, errno
+def error_of(call, *args):
+    try:
+        call(*args)
+    except nbd.Error as error:
+        return error.errnum
+size = h.get_size()
+h.set_strict_mode(0)
+assert h.get_block_size(nbd.SIZE_MAXIMUM) == 32 << 20
+assert error_of(h.pread, 1, size) == errno.EINVAL
+assert error_of(h.pread, 4096, size - 4095) == errno.EINVAL
+assert error_of(h.pwrite, b"x", size) == errno.ENOSPC
+assert error_of(h.zero, 10, size - 9) == errno.ENOSPC
+assert error_of(h.trim, 10, size - 9) == errno.EINVAL
+large = os.urandom(32 << 20)
+h.pwrite(large, 64 << 20)
+assert h.pread(32 << 20, 64 << 20) == large
+assert h.pread(32 << 20, 64 << 20, nbd.CMD_FLAG_DF) == large
+assert error_of(h.pwrite, large + b"x", 64 << 20) is not None
+assert error_of(h.pread, (32 << 20) + 1, 0) is not None
+h.pwrite(b"one", 4095, nbd.CMD_FLAG_FUA)
+assert h.pread(5, 4094)[1:4] == b"one"
+h.zero(100 << 20, 64 << 20)
+assert h.pread(32 << 20, 64 << 20) == bytes(32 << 20)
+h.zero(4096, 0, nbd.CMD_FLAG_FAST_ZERO)
+h.zero(4096, 0, nbd.CMD_FLAG_NO_HOLE)
+h.cache(4096, 0)
+h.flush()
+found = []
+h.block_status(size, 0, lambda context, offset, entries, error: found.extend(entries) or 0)
+assert sum(found[::2]) <= size and set(found[1::2]) <= {0, 3}
+one = []
+h.block_status(size, 66 << 20, lambda context, offset, entries, error: one.extend(entries) or 0, nbd.CMD_FLAG_REQ_ONE)
+assert len(one) == 2 and one[1] == 3 and one[0] <= size - (66 << 20), one
+END_EDGES
+ok "edges: ranges, 32 MiB and one more, FUA, zeros, block status" limited nbdsh -u "$uri" --base-allocation -c "$(cat edges.py)"
+cat >coherent.py <<'END_COHERENT'
+import nbd, os, sys
+uri = sys.argv[1]
+a, b = nbd.NBD(), nbd.NBD()
+a.connect_uri(uri)
+b.connect_uri(uri)
+assert a.can_multi_conn() and b.can_multi_conn()
+for i in range(50):
+    data = os.urandom(5000)
+    a.pwrite(data, i * 3000)
+    a.flush()
+    assert b.pread(5000, i * 3000) == data
+    b.pwrite(data[::-1], 1000000 + i, nbd.CMD_FLAG_FUA)
+    assert a.pread(5000, 1000000 + i) == data[::-1]
+c = nbd.NBD() # it asks, and goes without a word
+c.connect_uri(uri)
+for i in range(30):
+    c.aio_pread(nbd.Buffer(1 << 20), 0)
+END_COHERENT
+ok "two connections see the same; one goes in the middle" limited /usr/bin/python3 coherent.py "$uri"
+ok "the others are served" limited nbdinfo "$uri"
+
+# What was flushed survives kills.
+cat >flushed.py <<'END_FLUSHED'
+h.pwrite(b"F" * 100000, 5000001)
+h.flush()
+h.pwrite(b"U" * 70000, 9000001, nbd.CMD_FLAG_FUA)
+END_FLUSHED
+ok "written, and flushed" limited nbdsh -u "$uri" -c "$(cat flushed.py)"
+kill_here
+ok "served, after a kill" serve_here
+ok "what was flushed is there" limited nbdsh -u "$uri" -c 'assert h.pread(100000, 5000001) == b"F" * 100000' \
+	-c 'assert h.pread(70000, 9000001) == b"U" * 70000'
+
+# Clients that are connected while it ends.
+limited nbdsh -u "$uri" -c 'import time' -c 'print("in", flush=True)' -c 'time.sleep(30)' >client 2>&1 &
+client=$!
+until [ -s client ]; do sleep 0.05; done
+prints "a client is counted" 1 bash -c "'$szpool' nbd --list --json store | jq .clients"
+ok "stopped with a client" run nbd --stop store
+kill $client 2>/dev/null
+wait "$server" $client 2>/dev/null
+server=
+ok "read-only" serve_here --read-only
+refused "nothing is written" nbdsh -u "$uri" -c 'h.set_strict_mode(0)' -c 'h.pwrite(b"x", 0)'
+ok "what is there is read" limited nbdsh -u "$uri" -c 'assert h.pread(3, 5000001) == b"FFF"'
+ok "stopped" run nbd --stop store
+wait "$server"
+server=
+generation=$(run generations --json store | jq '[.generations[].generation] | max')
+ok "an older generation" serve_here --generation "$generation" --socket "$work/old"
+ok "is there to read" limited nbdsh -u "$uri" -c 'assert h.is_read_only()' -c 'assert h.pread(3, 5000001) == b"FFF"'
+kill -TERM "$server"
+wait "$server"
+server=
+then_ok "a signal ends it, and its socket" test ! -e old
+
+# Damage.
+ok "served" serve_here
+ok "written" limited nbdcopy --flush content "$uri"
+ok "stopped" run nbd --stop store
+wait "$server"
+cat >flip.py <<'END_FLIP'
+import os, sys
+for name in sys.argv[1:]:
+    fd = os.open(name, os.O_RDWR)
+    for at in range(8192, os.fstat(fd).st_size, 8192): # each second page
+        os.pwrite(fd, b"flipped!", at + 100)
+END_FLIP
+find store -type f -size +1M -exec python3 flip.py {} +
+ok "served" serve_here
+cat >damaged.py <<'END_DAMAGED'
+import errno
+good = open("content", "rb").read()
+bad = 0
+for i in range(500):
+    try:
+        assert h.pread(4096, i * 4096) == good[i * 4096:(i + 1) * 4096]
+    except nbd.Error as error:
+        assert error.errnum == errno.EIO
+        bad += 1
+assert 0 < bad < 500, bad
+try:
+    h.pread(8 << 20, 0)
+    raise SystemExit("damage was read")
+except nbd.Error as error:
+    assert error.errnum == errno.EIO
+h.pwrite(good[:4096 * 500], 0)
+assert h.pread(4096 * 500, 0) == good[:4096 * 500]
+END_DAMAGED
+ok "damage is EIO, the client goes on, and what is written anew is good" limited nbdsh -u "$uri" -c "$(cat damaged.py)"
+ok "stopped" run nbd --stop store
+wait "$server"
+server=
+
+# By TCP on this machine.
+ok "by TCP" serve_here --listen localhost:0
+then_ok "any port" grep -q '^nbd://localhost:[0-9]*/0$' uris
+ok "nbdinfo" limited nbdinfo "$uri"
+ok "stopped" run nbd --stop store
+wait "$server"
+server=
+
+# A full disk: ENOSPC, and the client goes on.
+if is_root && mkdir small && mount -t tmpfs -o size=400M tmpfs small 2>/dev/null; then
+	mounts+=("$work/small")
+	ok "create" create --raw --kdf interactive --devices 1 --size 1G small/store
+	ok "served" run nbd small/store
+	uri=$(head -n 1 out)
+	cat >full.py <<'END_FULL'
+import errno, os
+data = os.urandom(4 << 20)
+at = 0
+try:
+    while at < 1 << 30:
+        h.pwrite(data, at)
+        at += len(data)
+    raise SystemExit("it was never full")
+except nbd.Error as error:
+    assert error.errnum == errno.ENOSPC, error
+assert h.pread(4096, 0) == data[:4096]
+h.flush()
+h.trim(at // 2, 0)
+h.zero(100 << 20, 0)
+assert h.pread(4096, at - (4 << 20)) == data[:4096]
+END_FULL
+	ok "a full disk is ENOSPC, and the client goes on" limited nbdsh -u "$uri" -c "$(cat full.py)"
+	ok "stopped" run nbd --stop small/store
+else
+	skip "a full disk" "it needs root, and a tmpfs"
+fi
+done_testing

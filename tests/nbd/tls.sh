@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# 'szpool nbd' with TLS: certificates, and keys that both know; right ones and wrong ones. TAP.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+for program in certtool psktool; do
+	command -v $program >/dev/null || {
+		echo "1..0 # SKIP $program is not here: see tools/install-deps"
+		exit 0
+	}
+done
+
+# An authority, a server's certificate and a client's, in FOLDER.
+certificates_make() { # FOLDER
+	mkdir "$1"
+	printf 'cn = test\nca\ncert_signing_key\nexpiration_days = 2\n' >ca.info
+	printf 'cn = localhost\ndns_name = localhost\nip_address = 127.0.0.1\ntls_www_server\nencryption_key\nsigning_key\nexpiration_days = 2\n' >server.info
+	printf 'cn = client\ntls_www_client\nencryption_key\nsigning_key\nexpiration_days = 2\n' >client.info
+	certtool --generate-privkey --key-type ecdsa --outfile "$1/ca-key.pem"
+	certtool --generate-self-signed --load-privkey "$1/ca-key.pem" --template ca.info --outfile "$1/ca-cert.pem"
+	for name in server client; do
+		certtool --generate-privkey --key-type ecdsa --outfile "$1/$name-key.pem"
+		certtool --generate-certificate --load-privkey "$1/$name-key.pem" --load-ca-certificate "$1/ca-cert.pem" \
+			--load-ca-privkey "$1/ca-key.pem" --template $name.info --outfile "$1/$name-cert.pem"
+	done
+} 2>/dev/null
+end_here() {
+	run nbd --stop store && wait "$server"
+	server=
+}
+with_tls() { # TLS: a parameter of the URI
+	echo "$uri?$1"
+}
+certificates_make pki
+certificates_make other
+mkdir bare && cp pki/ca-cert.pem bare/ # a client without a certificate of its own
+psktool -u alice -p keys >/dev/null 2>&1
+psktool -u alice -p wrong >/dev/null 2>&1
+psktool -u mallory -p strange >/dev/null 2>&1
+ok "create" raw_create 64M
+fails "no certificates" 1 "server-cert.pem" run nbd --listen localhost:0 --tls-certificates bare store
+fails "no keys" 1 "psktool" run nbd --listen localhost:0 --tls-psk missing store
+fails "what is no certificate" 1 "server-cert.pem" bash -c "
+	cp -r pki broken && echo nonsense >broken/server-cert.pem && '$szpool' nbd --listen localhost:0 --tls-certificates broken store"
+
+ok "with certificates, beyond this machine" serve_here --listen 0.0.0.0:0 --tls-certificates pki
+then_ok "its URI says so" grep -q '^nbds://0.0.0.0:[0-9]*/0$' uris
+uri=${uri/0.0.0.0/localhost}
+ok "a client that trusts the authority" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
+then_ok "has TLS" grep -q "protocol: newstyle-fixed with TLS" out
+ok "it needs none of its own" limited nbdinfo "$(with_tls "tls-certificates=$work/bare")"
+refused "one that trusts another" nbdinfo "$(with_tls "tls-certificates=$work/other")"
+refused "one without TLS" nbdinfo "${uri/nbds:/nbd:}"
+head -c 30000000 /dev/urandom >content
+ok "nbdcopy there" limited nbdcopy --flush content "$(with_tls "tls-certificates=$work/pki")"
+ok "and back" limited nbdcopy "$(with_tls "tls-certificates=$work/pki")" back
+then_ok "it is the same" cmp -n 30000000 content back
+port=${uri##*:}
+port=${port%%/*}
+ok "qemu-img" limited qemu-img info --object "tls-creds-x509,id=t,endpoint=client,dir=$work/pki" \
+	--image-opts "driver=nbd,host=localhost,port=$port,export=0,tls-creds=t"
+ok "stopped" end_here
+
+ok "clients have to show certificates" serve_here --listen localhost:0 --tls-certificates pki --tls-verify-peer
+ok "one with the authority's" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
+refused "one without" nbdsh -c "
+h.set_tls_certificates('$work/bare')
+h.connect_uri('$(with_tls "tls-certificates=$work/bare")')
+h.pread(1, 0)"
+cp other/client-cert.pem other/client-key.pem bare/
+refused "one with another's" nbdsh -c "
+h.connect_uri('$(with_tls "tls-certificates=$work/bare")')
+h.pread(1, 0)"
+ok "the right one comes in still" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
+ok "stopped" end_here
+
+ok "with keys" serve_here --listen localhost:0 --tls-psk keys
+with_key() { echo "${uri/:\/\//:\/\/$1@}?tls-psk-file=$work/$2"; }
+ok "a client that has one" limited nbdinfo "$(with_key alice keys)"
+refused "one that has another" nbdinfo "$(with_key alice wrong)"
+refused "one that nobody knows" nbdinfo "$(with_key mallory strange)"
+refused "one without TLS" nbdinfo "${uri/nbds:/nbd:}"
+cat strange >>keys
+ok "a key that came later" limited nbdinfo "$(with_key mallory strange)"
+ok "large requests, several at a time" limited nbdcopy --request-size=33554432 --flush content "$(with_key alice keys)"
+ok "stopped" end_here
+ok "a Unix socket may have it, too" serve_here --tls-psk keys
+then_ok "its URI says so" grep -q '^nbds+unix:///0' uris
+refused "and then it is required" nbdinfo "${uri/nbds+/nbd+}"
+ok "stopped" end_here
+done_testing

@@ -58,6 +58,12 @@ static int listen_parse(struct invocation *invocation, char *text, struct sz_nbd
 
 static int options_check(struct invocation *invocation)
 {
+	CLEANUP_FREE char *listen =
+		invocation->options.listen == NULL ? NULL : strdup(invocation->options.listen);
+	struct sz_nbd_options ignored;
+
+	if (listen != NULL && listen_parse(invocation, listen, &ignored) != 0)
+		return -EINVAL;
 	if (option_is_given(invocation, OPTION_SOCKET) &&
 	    option_is_given(invocation, OPTION_LISTEN))
 		return usage_fail(invocation, "--socket and --listen: choose one");

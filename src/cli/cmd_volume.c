@@ -11,8 +11,10 @@
 static int parents_make(struct invocation *invocation, struct session *session, const char *name)
 {
 	CLEANUP_FREE char *parent = strdup(name);
-	int result = parent == NULL ? sz_fail(&invocation->error, -ENOMEM, "no memory") : 0;
+	int result = 0;
 
+	if (parent == NULL)
+		return sz_fail(&invocation->error, -ENOMEM, "no memory");
 	for (size_t i = 0; result == 0 && name[i] != '\0'; i++) {
 		if (name[i] != '/')
 			continue;

@@ -558,6 +558,71 @@ static void test_snapshots(void **state)
 	step(snapshots_use);
 }
 
+#define THREADS     4U
+#define PIECE_BYTES 3000U /* pieces of several threads lie in one block */
+
+/* Writes and frees its own pieces, and flushes. */
+static void *pieces_work(void *context)
+{
+	unsigned int self = (unsigned int)(uintptr_t)context;
+	uint64_t state = 88172645463325252U + self + shared->seed;
+	uint8_t piece[PIECE_BYTES];
+	uint8_t read[PIECE_BYTES];
+
+	for (unsigned int i = 0; i < 400; i++) {
+		uint64_t at;
+
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		at = ((state >> 20) % 200 * THREADS + self) * PIECE_BYTES;
+		if (i % 5 == 0) {
+			memset(piece, 0, sizeof(piece));
+			NEED(sz_volume_zero(volume, at, PIECE_BYTES, i % 3 == 0) == 0);
+		} else {
+			random_fill(piece, sizeof(piece), state);
+			NEED(sz_volume_write(volume, piece, PIECE_BYTES, at, i % 7 == 0) == 0);
+		}
+		memcpy(shared->model + at, piece, PIECE_BYTES);
+		NEED(sz_volume_read(volume, read, PIECE_BYTES, at) == 0);
+		NEED(memcmp(read, piece, PIECE_BYTES) == 0);
+		if (i % 40 == self)
+			NEED(sz_volume_flush(volume) == 0);
+	}
+	NEED(sz_volume_flush(volume) == 0);
+	return NULL;
+}
+
+static void pieces_and_die(void)
+{
+	pthread_t threads[THREADS];
+
+	pool_new();
+	volume_new("disk", BYTES, shared->block, true);
+	log_start();
+	for (unsigned int i = 0; i < THREADS; i++)
+		NEED(pthread_create(&threads[i], NULL, pieces_work, (void *)(uintptr_t)i) == 0);
+	for (unsigned int i = 0; i < THREADS; i++)
+		NEED(pthread_join(threads[i], NULL) == 0);
+	memcpy(shared->flushed, shared->model, BYTES);
+	compare(shared->model);
+}
+
+static void test_threads(void **state)
+{
+	static const uint32_t blocks[] = { 16384, 131072 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(blocks); i++) {
+		devices_clear();
+		seed_print();
+		shared->block = blocks[i];
+		step(pieces_and_die);
+		step(is_as_flushed);
+	}
+	zdb_check("-bcc szpool", "No.leaks");
+}
+
 static int names_join(void *context, const struct sz_volume_info *info)
 {
 	(void)strcat(strcat(context, info->name), " "); /* NOLINT: it is long enough */
@@ -806,9 +871,9 @@ int main(void)
 {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, devices_setup, devices_teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(test_model),    CASE(test_flush),   CASE(test_disabled),
-		CASE(test_kills),    CASE(test_records), CASE(test_snapshots),
-		CASE(test_creation), CASE(test_full),    CASE(test_suspended),
+		CASE(test_model), CASE(test_threads),   CASE(test_flush),     CASE(test_disabled),
+		CASE(test_kills), CASE(test_records),   CASE(test_snapshots), CASE(test_creation),
+		CASE(test_full),  CASE(test_suspended),
 	};
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,

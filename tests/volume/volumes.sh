@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Volumes as a user has them: made, listed, snapshots of them, destroyed, by a process of their own and by one that serves;
 # through NBD, with programs that others wrote; a file system on one whose server is killed. TAP.
-# shellcheck source-path=SCRIPTDIR
+# shellcheck source-path=SCRIPTDIR disable=SC2119,SC2120
 . "$(dirname "$(readlink -f "$0")")/../cli/lib.sh"
 
 PATH=/usr/bin:$PATH # where Python has the module nbd
@@ -123,8 +123,9 @@ ok "scrub" run scrub store
 then_ok "finds nothing" grep -q "with 0 errors" out
 
 # A server of its own, that is killed after each kind of flush.
-nbd_here() {
-	"$szpool" nbd --foreground store >uris 2>err &
+nbd_here() { # OPTION…
+	rm -f uris
+	"$szpool" nbd --foreground "$@" store >uris 2>err &
 	server=$!
 	timeout 60 bash -c "until [ -s uris ] || ! kill -0 $server; do sleep 0.1; done" && [ -s uris ]
 }
@@ -135,6 +136,9 @@ kill_here() {
 }
 ok "nbd by itself" nbd_here
 ok "a write with FUA" sh_nbd disk 'h.pwrite(b"fua" * 30000, 777, nbd.CMD_FLAG_FUA)'
+kill_here
+ok "read-only" nbd_here --read-only
+ok "it is there, though nothing is written" sh_nbd disk 'assert h.is_read_only() and h.pread(90000, 777) == b"fua" * 30000'
 kill_here
 ok "again" nbd_here
 ok "it is there" sh_nbd disk 'assert h.pread(90000, 777) == b"fua" * 30000; h.pwrite(b"flush" * 20000, 30 << 20); h.zero(1 << 20, 0); h.flush()'
@@ -193,4 +197,40 @@ else
 fi
 ok "scrub" run scrub store
 then_ok "finds nothing" grep -q "with 0 errors" out
+
+# The disk under the store is gone from one moment to the next (EXT4_IOC_SHUTDOWN), and comes back: a client gets an error
+# within ten seconds, and what was flushed is there.
+mkdir disk
+truncate -s 700M disk.image
+if is_root && mkfs.ext4 -q -m 0 disk.image && mount -o loop disk.image disk 2>/dev/null; then
+	mounts+=("$work/disk")
+	rm -rf store runtime/szpool && ln -s disk/store store
+	ok "create" create --kdf interactive disk/store
+	ok "create-volume" run create-volume -V 64M store disk
+	ok "nbd" nbd_here
+	fails_in_time() {
+		timeout 10 nbdsh -u "$(uri disk)" -c '
+import fcntl, os, struct
+h.pwrite(b"kept" * 25000, 1000, nbd.CMD_FLAG_FUA)
+fcntl.ioctl(os.open("disk", os.O_RDONLY), 0x8004587D, struct.pack("I", 2))
+try:
+    h.pwrite(b"lost" * 25000, 1000)
+    h.flush()
+    print("none")
+except nbd.Error:
+    print("error")'
+	}
+	prints "a disk that is gone is an error" error fails_in_time
+	kill -KILL "$server" 2>/dev/null
+	wait "$server" 2>/dev/null
+	server=
+	umount -l disk && until mount -o loop disk.image disk 2>/dev/null; do sleep 0.2; done
+	ok "the disk is back: nbd" nbd_here
+	ok "what was flushed is there" sh_nbd disk 'assert h.pread(100000, 1000) in (b"kept" * 25000, b"lost" * 25000)'
+	kill -TERM "$server"
+	wait "$server"
+	server=
+else
+	skip "a disk that is gone" "needs root, and a disk in a file"
+fi
 done_testing

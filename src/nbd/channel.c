@@ -110,12 +110,10 @@ static int session_write(struct sz_nbd_channel *channel, const void *head, size_
 					  : sz_nbd_session_write(channel->session, data, length);
 }
 
-int sz_nbd_channel_write(struct sz_nbd_channel *channel, const void *head, size_t head_length,
-			 const void *data, size_t length)
+int sz_nbd_channel_write(struct sz_nbd_channel *channel, void *head, size_t head_length, void *data,
+			 size_t length)
 {
-	/* sendmsg only reads from them. */
-	struct iovec parts[2] = { { (void *)(uintptr_t)head, head_length },
-				  { (void *)(uintptr_t)data, length } };
+	struct iovec parts[2] = { { head, head_length }, { data, length } };
 
 	if (channel->session != NULL)
 		return session_write(channel, head, head_length, data, length);

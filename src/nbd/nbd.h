@@ -113,6 +113,6 @@ char *sz_nbd_uri(const struct sz_nbd_server *server, const char *name);
 /* Clients that are connected. */
 unsigned int sz_nbd_client_count(struct sz_nbd_server *server);
 /* Serves a connected socket as one that was accepted; takes it over, also if it fails. */
-int sz_nbd_adopt(struct sz_nbd_server *server, int connection) MUST_CHECK;
+int sz_nbd_adopt(struct sz_nbd_server *server, int fd) MUST_CHECK;
 
 #endif

@@ -59,9 +59,9 @@ struct sz_nbd_channel {
 /* -ECONNRESET: the client is gone. */
 int sz_nbd_channel_read(struct sz_nbd_channel *channel, void *to, size_t length) MUST_CHECK;
 int sz_nbd_channel_skip(struct sz_nbd_channel *channel, uint64_t length) MUST_CHECK;
-/* A head, and what follows it (length 0: nothing). */
-int sz_nbd_channel_write(struct sz_nbd_channel *channel, const void *head, size_t head_length,
-			 const void *data, size_t length) MUST_CHECK;
+/* A head, and what follows it (length 0: nothing); both are only read. */
+int sz_nbd_channel_write(struct sz_nbd_channel *channel, void *head, size_t head_length, void *data,
+			 size_t length) MUST_CHECK;
 /* From now on with TLS. -EPROTO: the client has sent something before. */
 int sz_nbd_channel_secure(struct sz_nbd_channel *channel, struct sz_nbd_tls *tls) MUST_CHECK;
 
@@ -95,7 +95,7 @@ struct sz_nbd_connection {
 	struct sz_nbd_channel channel;
 };
 /* The connection's thread: serves, until the client or the server ends it. */
-void *sz_nbd_connection_run(void *connection);
+void *sz_nbd_connection_run(void *argument);
 /* 0: an export is open, and requests come. */
 int sz_nbd_handshake(struct sz_nbd_connection *connection) MUST_CHECK;
 /* Until the client, the server or an error ends it, and all that was begun is answered. */

@@ -15,16 +15,12 @@
 const char sz_nbd_context_name[] = "base:allocation";
 static const char base_namespace[] = "base:";
 
-/* A writer over a buffer that is large enough. */
-struct writer {
-	uint8_t *at;
-};
-
-static void put(struct writer *writer, uint64_t value, size_t width)
+/* Moves *at behind it. */
+static void put(uint8_t **at, uint64_t value, size_t width)
 {
 	for (size_t i = width; i-- > 0; value >>= 8)
-		writer->at[i] = (uint8_t)value;
-	writer->at += width;
+		(*at)[i] = (uint8_t)value;
+	*at += width;
 }
 
 static uint64_t get(const uint8_t *from, size_t width)
@@ -46,11 +42,11 @@ static uint32_t cursor_get(struct sz_cursor *cursor, size_t width)
 
 void sz_nbd_greeting_encode(uint8_t bytes[SZ_NBD_GREETING_BYTES])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
-	put(&writer, GREETING_MAGIC, 8);
-	put(&writer, OPTION_MAGIC, 8);
-	put(&writer, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES, 2);
+	put(&at, GREETING_MAGIC, 8);
+	put(&at, OPTION_MAGIC, 8);
+	put(&at, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES, 2);
 }
 
 bool sz_nbd_client_flags_decode(const uint8_t bytes[4], bool *is_fixed_out, bool *no_zeroes_out)
@@ -73,12 +69,12 @@ bool sz_nbd_option_decode(const uint8_t bytes[SZ_NBD_OPTION_BYTES],
 void sz_nbd_reply_encode(uint32_t option, uint32_t type, uint32_t length,
 			 uint8_t bytes[SZ_NBD_REPLY_BYTES])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
-	put(&writer, REPLY_MAGIC, 8);
-	put(&writer, option, 4);
-	put(&writer, type, 4);
-	put(&writer, length, 4);
+	put(&at, REPLY_MAGIC, 8);
+	put(&at, option, 4);
+	put(&at, type, 4);
+	put(&at, length, 4);
 }
 
 int sz_nbd_name_decode(const uint8_t *data, size_t length, char name_out[SZ_NBD_NAME_BYTES])
@@ -177,34 +173,34 @@ uint16_t sz_nbd_transmission_flags(const struct sz_nbd_export *export, bool is_s
 size_t sz_nbd_export_encode(uint64_t size_bytes, uint16_t flags, bool no_zeroes,
 			    uint8_t bytes[SZ_NBD_EXPORT_BYTES])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
 	memset(bytes, 0, SZ_NBD_EXPORT_BYTES);
-	put(&writer, size_bytes, 8);
-	put(&writer, flags, 2);
+	put(&at, size_bytes, 8);
+	put(&at, flags, 2);
 	return no_zeroes ? SZ_NBD_EXPORT_BARE_BYTES : SZ_NBD_EXPORT_BYTES;
 }
 
 size_t sz_nbd_info_export_encode(uint64_t size_bytes, uint16_t flags,
 				 uint8_t bytes[SZ_NBD_INFO_BYTES])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
-	put(&writer, NBD_INFO_EXPORT, 2);
-	put(&writer, size_bytes, 8);
-	put(&writer, flags, 2);
-	return (size_t)(writer.at - bytes);
+	put(&at, NBD_INFO_EXPORT, 2);
+	put(&at, size_bytes, 8);
+	put(&at, flags, 2);
+	return (size_t)(at - bytes);
 }
 
 size_t sz_nbd_info_block_encode(uint32_t preferred_bytes, uint8_t bytes[SZ_NBD_INFO_BYTES])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
-	put(&writer, NBD_INFO_BLOCK_SIZE, 2);
-	put(&writer, 1, 4);
-	put(&writer, preferred_bytes < BLOCK_MIN ? BLOCK_MIN : preferred_bytes, 4);
-	put(&writer, SZ_NBD_REQUEST_BYTES, 4);
-	return (size_t)(writer.at - bytes);
+	put(&at, NBD_INFO_BLOCK_SIZE, 2);
+	put(&at, 1, 4);
+	put(&at, preferred_bytes < BLOCK_MIN ? BLOCK_MIN : preferred_bytes, 4);
+	put(&at, SZ_NBD_REQUEST_BYTES, 4);
+	return (size_t)(at - bytes);
 }
 
 bool sz_nbd_request_decode(const uint8_t bytes[SZ_NBD_REQUEST_HEAD],
@@ -295,59 +291,58 @@ enum sz_nbd_errno sz_nbd_errno_of(int result, bool may_be_unsupported)
 size_t sz_nbd_simple_encode(uint64_t cookie, enum sz_nbd_errno error,
 			    uint8_t bytes[SZ_NBD_CHUNK_HEAD_MAX])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
-	put(&writer, SIMPLE_MAGIC, 4);
-	put(&writer, error, 4);
-	put(&writer, cookie, 8);
-	return (size_t)(writer.at - bytes);
+	put(&at, SIMPLE_MAGIC, 4);
+	put(&at, error, 4);
+	put(&at, cookie, 8);
+	return (size_t)(at - bytes);
 }
 
 size_t sz_nbd_chunk_encode(uint64_t cookie, enum sz_nbd_chunk_type type, bool is_last,
 			   uint32_t payload_bytes, uint8_t bytes[SZ_NBD_CHUNK_HEAD_MAX])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
-	put(&writer, CHUNK_MAGIC, 4);
-	put(&writer, is_last ? NBD_REPLY_FLAG_DONE : 0, 2);
-	put(&writer, type, 2);
-	put(&writer, cookie, 8);
-	put(&writer, payload_bytes, 4);
-	return (size_t)(writer.at - bytes);
+	put(&at, CHUNK_MAGIC, 4);
+	put(&at, is_last ? NBD_REPLY_FLAG_DONE : 0, 2);
+	put(&at, type, 2);
+	put(&at, cookie, 8);
+	put(&at, payload_bytes, 4);
+	return (size_t)(at - bytes);
 }
 
 size_t sz_nbd_chunk_data_encode(uint64_t cookie, uint64_t offset, uint32_t length, bool is_last,
 				uint8_t bytes[SZ_NBD_CHUNK_HEAD_MAX])
 {
-	struct writer writer = { bytes + sz_nbd_chunk_encode(cookie, NBD_REPLY_TYPE_OFFSET_DATA,
-							     is_last, length + 8, bytes) };
+	uint8_t *at = bytes + sz_nbd_chunk_encode(cookie, NBD_REPLY_TYPE_OFFSET_DATA, is_last,
+						  length + 8, bytes);
 
-	put(&writer, offset, 8);
-	return (size_t)(writer.at - bytes);
+	put(&at, offset, 8);
+	return (size_t)(at - bytes);
 }
 
 size_t sz_nbd_chunk_error_encode(uint64_t cookie, enum sz_nbd_errno error,
 				 uint8_t bytes[SZ_NBD_CHUNK_HEAD_MAX])
 {
-	struct writer writer = { bytes + sz_nbd_chunk_encode(cookie, NBD_REPLY_TYPE_ERROR, true, 6,
-							     bytes) };
+	uint8_t *at = bytes + sz_nbd_chunk_encode(cookie, NBD_REPLY_TYPE_ERROR, true, 6, bytes);
 
-	put(&writer, error, 4);
-	put(&writer, 0, 2); /* no text */
-	return (size_t)(writer.at - bytes);
+	put(&at, error, 4);
+	put(&at, 0, 2); /* no text */
+	return (size_t)(at - bytes);
 }
 
 void sz_nbd_descriptor_encode(uint32_t length, bool is_hole, uint8_t bytes[SZ_NBD_DESCRIPTOR_BYTES])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
-	put(&writer, length, 4);
-	put(&writer, is_hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0, 4);
+	put(&at, length, 4);
+	put(&at, is_hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0, 4);
 }
 
 void sz_nbd_context_id_encode(uint8_t bytes[4])
 {
-	struct writer writer = { bytes };
+	uint8_t *at = bytes;
 
-	put(&writer, SZ_NBD_CONTEXT_ID, 4);
+	put(&at, SZ_NBD_CONTEXT_ID, 4);
 }

@@ -57,8 +57,8 @@ static void cut_off(struct sz_nbd_connection *connection)
 	(void)shutdown(connection->channel.fd, SHUT_RDWR);
 }
 
-static void message_send(struct sz_nbd_connection *connection, const void *head, size_t head_length,
-			 const void *data, size_t length)
+static void message_send(struct sz_nbd_connection *connection, void *head, size_t head_length,
+			 void *data, size_t length)
 {
 	int result;
 

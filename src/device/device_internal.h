@@ -481,7 +481,7 @@ struct sz_store {
 	uint64_t epoch;           /* the live one's number; changes under begin_lock, too */
 	uint64_t pause_ns;        /* for how long the last seal held writers up */
 	uint64_t room_made_ns;    /* when something was removed last, for lack of space */
-	bool has_freed;           /* a seal has compacted something to free a short disk */
+	bool has_freed;           /* the last seal has compacted something to free a short disk */
 	uint64_t freed_to;        /* the generation after which there was nothing for that */
 	bool lacks_spare;         /* for which there was no room; or it was given up */
 	uint64_t compacted_bytes; /* that compaction has written since the opening */

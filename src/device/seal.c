@@ -237,8 +237,10 @@ static int seal_try(struct sz_store *store, enum compact_mode mode, struct sz_er
 	struct batch batch = { .store = store };
 	struct device_seal seals[SZ_DEVICES_MAX] = { 0 };
 	struct epoch *ended[SZ_DEVICES_MAX] = { NULL };
-	int result = seal_build(store, &batch, mode, seals);
+	int result;
 
+	store->has_freed = false;
+	result = seal_build(store, &batch, mode, seals);
 	if (result == 0)
 		result = devices_check(store, error);
 	if (result == 0)
@@ -373,8 +375,9 @@ int sz_seal_run_locked(struct sz_store *store, enum seal_mode mode, struct sz_er
 	uint64_t before = store->root.generation;
 	int result = seal(store, mode, error);
 
-	/* As long as there is something that may go. */
-	while (is_full(result) && mode != SEAL_COMPACT && sz_room_make_for_seal(store) == 0) {
+	/* As long as there is something that may go. Compacting can wait. */
+	while (is_full(result) && mode != SEAL_COMPACT && mode != SEAL_FREE &&
+	       sz_room_make_for_seal(store) == 0) {
 		if (error != NULL)
 			*error = (struct sz_error){ 0 };
 		result = seal(store, mode, error);

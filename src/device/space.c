@@ -200,17 +200,26 @@ static int room_make_for_write(struct sz_store *store)
 	return room_was_made(store, sz_seal_run_locked(store, SEAL_CHANGES, NULL));
 }
 
+/* Room for a few bands of the smallest size, on some disk. */
+static bool can_free(const struct sz_store *store)
+{
+	for (uint32_t i = 0; i < store->device_count; i++)
+		if (store->devices[i].folder != NO_DEVICE &&
+		    sz_device_room(&store->devices[i], true) >= store->band_sectors / 2 * SECTOR)
+			return true;
+	return false;
+}
+
 /*
  * Bands and deltas of which something is dead are written anew; the old ones are history then. -ENOSPC: there are none,
- * and will be none before the next seal.
+ * and will be none before the next seal; or no room for it.
  */
 static int dead_free(struct sz_store *store)
 {
 	int result;
 
-	if (!writes_folders(store) || store->freed_to == store->root.generation)
+	if (!writes_folders(store) || store->freed_to == store->root.generation || !can_free(store))
 		return -ENOSPC;
-	store->has_freed = false;
 	result = sz_seal_run_locked(store, SEAL_FREE, NULL);
 	if (result == 0 && store->has_freed)
 		return 0;

@@ -160,6 +160,26 @@ static int copy_write(struct sz_store *store, uint32_t folder, const struct sz_i
 	return result;
 }
 
+static bool folder_has(struct sz_store *store, uint32_t folder, const struct sz_id *id)
+{
+	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
+
+	for (const struct location *at = locations; at != NULL; at = at->next)
+		if (at->folder == folder && at->part == SZ_SEALED)
+			return true;
+	return false;
+}
+
+/*
+ * A copy could not be written. Is it certain that it is not there, also after a crash? Else no other root of its number
+ * may be written: the next opening finds out which there is.
+ */
+static bool copy_may_stay(struct sz_store *store, uint32_t folder, const struct sz_id *id)
+{
+	return folder_has(store, folder, id) ||
+	       sz_backend_sync_folder(store->folders[folder].backend, SZ_LIVE) != 0;
+}
+
 int sz_root_write(struct sz_store *store, struct sz_root *root)
 {
 	CLEANUP_FREE struct sz_header *header = malloc(sizeof(*header));
@@ -187,7 +207,8 @@ int sz_root_write(struct sz_store *store, struct sz_root *root)
 		status = copy_write(store, device->folder, &header->id, file.data, file.length);
 		if (status == 0)
 			copies++;
-		else if (!is_full(status) && status != -ENOMEM)
+		else if ((!is_full(status) && status != -ENOMEM) ||
+			 copy_may_stay(store, device->folder, &header->id))
 			(void)sz_device_fail(device, status);
 		if (status != 0)
 			result = status;
@@ -228,16 +249,6 @@ static int root_check(void *context, struct sz_file *file, uint64_t size_bytes)
 			       sz_equal(digest, store->root_digest, sizeof(digest))
 		       ? 0
 		       : -EBADMSG;
-}
-
-static bool folder_has(struct sz_store *store, uint32_t folder, const struct sz_id *id)
-{
-	CLEANUP(sz_locations_free) struct location *locations = sz_catalog_find(store, id);
-
-	for (const struct location *at = locations; at != NULL; at = at->next)
-		if (at->folder == folder && at->part == SZ_SEALED)
-			return true;
-	return false;
 }
 
 /* What cannot be completed now is completed another time: nothing depends on it. */

@@ -64,11 +64,12 @@ static void fill(struct harness *harness)
 	}
 }
 
-static void check_online(struct harness *harness)
+static bool are_online(struct harness *harness)
 {
 	for (uint32_t i = 0; i < shape.devices; i++)
-		assert_int_equal(sz_device_state(sz_store_device(harness->store, i)),
-				 SZ_DEVICE_ONLINE);
+		if (sz_device_state(sz_store_device(harness->store, i)) != SZ_DEVICE_ONLINE)
+			return false;
+	return true;
 }
 
 static void test_writes_go_on_when_there_is_space_again(void **state)
@@ -80,7 +81,7 @@ static void test_writes_go_on_when_there_is_space_again(void **state)
 		begin(&harness, seed);
 		leave_free(&harness, seed * 300000);
 		fill(&harness);
-		check_online(&harness);
+		assert_true(are_online(&harness));
 		harness_check(&harness);
 		give_all(&harness);
 		for (uint32_t i = 0; i < shape.devices; i++) {
@@ -161,7 +162,7 @@ static void test_a_seal_without_space(void **state)
 	rc = harness_seal(&harness);
 	assert_int_equal(rc, -ENOSPC);
 	assert_true(harness.error.text[0] != '\0');
-	check_online(&harness);
+	assert_true(are_online(&harness));
 	harness_check(&harness);
 	give_all(&harness);
 	OK(harness_write(&harness, 1, 310, 20));
@@ -314,6 +315,23 @@ static void test_new_data_lets_history_go(void **state)
 	harness_fini(&harness);
 }
 
+/* A store of bands that are dead in part alone, without history, on disks without room. */
+static void begin_dead(struct harness *harness)
+{
+	harness_init(harness, &shape, 1);
+	harness_open_clean(harness);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		for (uint32_t sector = 256; sector < 1024; sector += 256)
+			OK(harness_write(harness, i, sector, 256));
+	OK(harness_seal(harness));
+	for (uint32_t i = 0; i < shape.devices; i++)
+		for (uint32_t sector = 256; sector < 1024; sector += 256)
+			OK(harness_trim(harness, i, sector + 3, 250));
+	OK(harness_seal(harness));
+	OK(sz_store_collect(harness->store, true, NULL));
+	leave_free(harness, UINT64_C(64) << 20);
+}
+
 /* Bands of which a little is needed still are written anew, one after the other in what the reserve lends. */
 static void test_what_is_dead_in_part_makes_room(void **state)
 {
@@ -321,18 +339,7 @@ static void test_what_is_dead_in_part_makes_room(void **state)
 	struct harness harness;
 
 	(void)state;
-	harness_init(&harness, &shape, 1);
-	harness_open_clean(&harness);
-	for (uint32_t i = 0; i < shape.devices; i++)
-		for (uint32_t sector = 256; sector < 1024; sector += 256)
-			OK(harness_write(&harness, i, sector, 256));
-	OK(harness_seal(&harness));
-	for (uint32_t i = 0; i < shape.devices; i++)
-		for (uint32_t sector = 256; sector < 1024; sector += 256)
-			OK(harness_trim(&harness, i, sector + 3, 250));
-	OK(harness_seal(&harness));
-	OK(sz_store_collect(harness.store, true, NULL));
-	leave_free(&harness, 64 * mib);
+	begin_dead(&harness);
 	assert_int_equal(sz_store_room(harness.store), 0);
 	OK(sz_store_make_room(harness.store, shape.devices * 2 * mib));
 	assert_true(sz_store_room(harness.store) >= shape.devices * 2 * mib);
@@ -374,6 +381,43 @@ static size_t spare_files_in(struct harness *harness, uint32_t disk, uint32_t de
 static size_t spare_files(struct harness *harness, uint32_t device)
 {
 	return spare_files_in(harness, device, device);
+}
+
+/* The disk is full after all, once or from then on, at each operation of that. It ends, and takes no spare. */
+static void test_making_room_finds_none(void **state)
+{
+	bool is_over = false;
+
+	(void)state;
+	for (uint64_t at = 1; !is_over; at += 1 + 4 / test_scale()) {
+		struct harness harness;
+		int rc;
+
+		begin_dead(&harness);
+		harness.plan = (struct sz_fault_plan){ .mask = SZ_OP_CHANGES,
+						       .fail_at = at,
+						       .fail_from = at % 2 == 0,
+						       .error = -ENOSPC };
+		rc = sz_store_make_room(harness.store, UINT64_C(1) << 40);
+		assert_int_equal(rc, -ENOSPC);
+		is_over = harness.plan.count < at;
+		harness.plan = (struct sz_fault_plan){ 0 };
+		assert_int_equal(spare_files(&harness, 1), 2);
+		/* Where it was a sync that found no space, the device has failed. */
+		if (are_online(&harness)) {
+			harness_check(&harness);
+			OK(harness_write(&harness, 1, 30, 7));
+			OK(harness_seal(&harness));
+			harness_check(&harness);
+		}
+		harness_abandon(&harness);
+		harness_cut(&harness, SZ_CRASH_DROP, at);
+		harness_open_clean(&harness);
+		harness_check_recovered(&harness);
+		harness_check_names(&harness);
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
 }
 
 /* What removing a file is to a device. */
@@ -697,6 +741,7 @@ int main(void)
 		cmocka_unit_test(test_history_goes_for_a_seal),
 		cmocka_unit_test(test_new_data_lets_history_go),
 		cmocka_unit_test(test_what_is_dead_in_part_makes_room),
+		cmocka_unit_test(test_making_room_finds_none),
 		cmocka_unit_test(test_nothing_is_free),
 		cmocka_unit_test(test_nothing_is_free_and_it_is_cut),
 		cmocka_unit_test(test_one_disk_is_full),

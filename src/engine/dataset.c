@@ -72,7 +72,7 @@ int sz_dataset_name_check(const char *dataset, const char *kind, char name[SZ_DA
 	namecheck_err_t why;
 	char what;
 
-	if (sz_dataset_name(dataset, NULL, name) == 0 && strpbrk(dataset, "@#") == NULL &&
+	if (sz_dataset_name(dataset, NULL, name) == 0 && strpbrk(dataset, "@#%") == NULL &&
 	    dataset_namecheck(name, &why, &what) == 0)
 		return 0;
 	return sz_fail(error, -EINVAL,

@@ -216,7 +216,7 @@ static int rollback_to(struct sz_pool *pool, const char *dataset, const char *pa
 	return result;
 }
 
-/* Before anything is destroyed: would the rollback be refused for this? */
+/* Before anything is destroyed: is it open? Then the rollback would be refused. */
 static int unused_check(const char *parent, struct sz_error *error)
 {
 	objset_t *os;
@@ -253,6 +253,11 @@ int sz_pool_rollback(struct sz_pool *pool, const char *dataset, const char *snap
 				 list.count - at - 1, name);
 	else
 		result = unused_check(parent, error);
+	for (size_t i = at + 1; result == 0 && i < list.count; i++) {
+		result = sz_dataset_name(dataset, list.all[i].name, name);
+		if (result == 0)
+			result = unused_check(name, error);
+	}
 	if (result == 0)
 		result = rollback_to(pool, dataset, parent, &list, at, error);
 	free(list.all);

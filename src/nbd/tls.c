@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -148,6 +149,12 @@ void sz_nbd_tls_close(struct sz_nbd_tls *tls)
 	free(tls);
 }
 
+/* A certificate that says what it is for has to be a client's: the authority may have signed those of servers too. */
+static gnutls_typed_vdata_st client_purpose = {
+	.type = GNUTLS_DT_KEY_PURPOSE_OID,
+	.data = (unsigned char *)(uintptr_t)GNUTLS_KP_TLS_WWW_CLIENT,
+};
+
 static int session_prepare(struct sz_nbd_tls *tls, int fd, struct sz_nbd_session *session)
 {
 	int code = gnutls_priority_set_direct(
@@ -160,7 +167,7 @@ static int session_prepare(struct sz_nbd_tls *tls, int fd, struct sz_nbd_session
 					      tls->certificates);
 	if (code >= 0 && tls->certificates != NULL && tls->verifies_peer) {
 		gnutls_certificate_server_set_request(session->gnutls, GNUTLS_CERT_REQUIRE);
-		gnutls_session_set_verify_cert(session->gnutls, NULL, 0);
+		gnutls_session_set_verify_cert2(session->gnutls, &client_purpose, 1, 0);
 	}
 	gnutls_transport_set_int(session->gnutls, fd);
 	return code < 0 ? -EPROTO : 0;

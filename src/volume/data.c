@@ -49,14 +49,17 @@ int sz_volume_read(struct sz_volume *volume, void *buffer, size_t length, uint64
 	return result;
 }
 
-/* Its room counts as used already, so writing there uses no more. */
+/* Its room counts as used already, so writing there uses no more; unless it takes more than that by now. */
 static bool is_reserved(const struct sz_volume *volume)
 {
-	return dmu_objset_ds(volume->os)->ds_reserved >= volume->size_bytes;
+	dsl_dataset_t *ds = dmu_objset_ds(volume->os);
+
+	return ds->ds_reserved >= volume->size_bytes &&
+	       dsl_dataset_phys(ds)->ds_unique_bytes < ds->ds_reserved;
 }
 
-static int piece_write(struct sz_volume *volume, const void *buffer, uint64_t length,
-		       uint64_t offset, bool is_durable)
+int volume_data_write(struct sz_volume *volume, const void *buffer, uint64_t length,
+		      uint64_t offset, bool is_durable)
 {
 	dmu_tx_t *tx = dmu_tx_create(volume->os);
 	int result;
@@ -77,8 +80,8 @@ static int piece_write(struct sz_volume *volume, const void *buffer, uint64_t le
 	return 0;
 }
 
-int volume_data_write(struct sz_volume *volume, const void *buffer, uint64_t length,
-		      uint64_t offset, bool is_durable)
+static int pieces_write(struct sz_volume *volume, const void *buffer, uint64_t length,
+			uint64_t offset, bool is_durable)
 {
 	uint64_t most = MAX(PIECE_BYTES, volume->block_bytes);
 	const char *from = buffer;
@@ -87,7 +90,7 @@ int volume_data_write(struct sz_volume *volume, const void *buffer, uint64_t len
 	while (result == 0 && length > 0) {
 		uint64_t piece = MIN(length, most - offset % most);
 
-		result = piece_write(volume, from, piece, offset, is_durable);
+		result = volume_data_write(volume, from, piece, offset, is_durable);
 		from += piece;
 		offset += piece;
 		length -= piece;
@@ -108,7 +111,7 @@ int sz_volume_write(struct sz_volume *volume, const void *buffer, size_t length,
 	if (result != 0)
 		return result;
 	range = zfs_rangelock_enter(&volume->ranges, offset, length, RL_WRITER);
-	result = volume_data_write(volume, buffer, length, offset, is_durable);
+	result = pieces_write(volume, buffer, length, offset, is_durable);
 	zfs_rangelock_exit(range);
 	if (result == 0 && is_durable)
 		volume_log_commit(volume);
@@ -139,6 +142,11 @@ int sz_volume_zero(struct sz_volume *volume, uint64_t offset, uint64_t length, b
 	int result;
 
 	if (!change_begins(volume, offset, length, &result))
+		return result;
+	/* Blocks that are zeroed in part are written anew. */
+	if (offset % volume->block_bytes != 0 || (offset + length) % volume->block_bytes != 0)
+		result = sz_pool_admit(volume->pool, 2 * (uint64_t)volume->block_bytes);
+	if (result != 0)
 		return result;
 	range = zfs_rangelock_enter(&volume->ranges, offset, length, RL_WRITER);
 	result = volume_data_zero(volume, offset, length);

@@ -169,7 +169,7 @@ static bool is_known(const lr_t *record)
 	}
 }
 
-/* A block that stands elsewhere is written whole. */
+/* A block that stands elsewhere is written whole. In one transaction, which says that the record is done. */
 static int replay_write(struct sz_volume *volume, const lr_write_t *record, const void *data)
 {
 	uint64_t offset = record->lr_offset;
@@ -185,18 +185,23 @@ static int replay_write(struct sz_volume *volume, const lr_write_t *record, cons
 
 static int replay_clone(struct sz_volume *volume, const lr_clone_range_t *record)
 {
-	dmu_tx_t *tx = dmu_tx_create(volume->os);
+	uint64_t block = volume->block_bytes;
+	dmu_tx_t *tx;
 	int result;
 
-	dmu_tx_hold_clone_by_dnode(tx, volume->dnode, record->lr_offset,
-				   (int)MIN(record->lr_length, INT_MAX));
+	if (record->lr_blksz != block || record->lr_length > INT_MAX ||
+	    record->lr_nbps != (record->lr_length + block - 1) / block)
+		return -EINVAL;
+	tx = dmu_tx_create(volume->os);
+	dmu_tx_hold_clone_by_dnode(tx, volume->dnode, record->lr_offset, (int)record->lr_length);
 	result = sz_tx_begin(tx);
 	if (result != 0)
 		return result;
 	result =
 		sz_zfs_error(dmu_brt_clone(volume->os, DATA_OBJECT, record->lr_offset,
 					   record->lr_length, tx, record->lr_bps, record->lr_nbps));
-	(void)zil_replaying(volume->log, tx);
+	if (result == 0)
+		(void)zil_replaying(volume->log, tx);
 	dmu_tx_commit(tx);
 	return result;
 }

@@ -48,7 +48,7 @@ int volume_sizes(objset_t *os, uint64_t *size_out, uint32_t *block_out)
  * What 'zfs create -V' reserves for a volume: room for each block on those devices where it takes the most, relative
  * to the blocks of 128 KiB by which ZFS reckons room in a RAID-Z; and for the blocks that refer to them.
  */
-static uint64_t reservation_of(spa_t *spa, uint64_t size, uint32_t block)
+static uint64_t reservation_of(spa_t *spa, uint64_t size, uint32_t block, uint64_t copies)
 {
 	uint64_t blocks = size / block;
 	uint64_t metadata = 7; /* the dnodes', of each level */
@@ -72,8 +72,9 @@ static uint64_t reservation_of(spa_t *spa, uint64_t size, uint32_t block)
 		blocks = (blocks + DNODES_PER_LEVEL - 1) / DNODES_PER_LEVEL;
 		metadata += blocks;
 	}
-	/* Two copies of each. */
-	return data + 2 * metadata * (1ULL << DN_MAX_INDBLKSHIFT);
+	/* One copy more of each than of data. */
+	return copies * data +
+	       MIN(copies + 1, SPA_DVAS_PER_BP) * metadata * (1ULL << DN_MAX_INDBLKSHIFT);
 }
 
 static void volume_fill(objset_t *os, void *argument, cred_t *cr, dmu_tx_t *tx)
@@ -99,6 +100,9 @@ static int new_check(struct sz_pool *pool, const char *name, const struct sz_vol
 		return sz_fail(error, -EINVAL,
 			       "a volume's blocks are a power of two, 4K to 16M, not %u bytes",
 			       new->block_bytes);
+	if (new->block_bytes > (uint32_t)spa_maxblocksize(sz_pool_spa(pool)))
+		return sz_fail(error, -EINVAL, "this pool has blocks of up to %d bytes, not %u",
+			       spa_maxblocksize(sz_pool_spa(pool)), new->block_bytes);
 	if (new->size_bytes == 0 || new->size_bytes > SZ_VOLUME_SIZE_MAX ||
 	    new->size_bytes % new->block_bytes != 0)
 		return sz_fail(error, -EINVAL,
@@ -133,9 +137,13 @@ static int create_fail(struct sz_error *error, int zfs_error, const char *name)
 static int room_reserve(struct sz_pool *pool, const char *name, const char *full,
 			const struct sz_volume_new *new, struct sz_error *error)
 {
-	uint64_t bytes = reservation_of(sz_pool_spa(pool), new->size_bytes, new->block_bytes);
-	int result = dsl_dataset_set_refreservation(full, ZPROP_SRC_LOCAL, bytes);
+	uint64_t copies = 1;
+	uint64_t bytes;
+	int result = dsl_prop_get_integer(full, zfs_prop_to_name(ZFS_PROP_COPIES), &copies, NULL);
 
+	bytes = reservation_of(sz_pool_spa(pool), new->size_bytes, new->block_bytes, copies);
+	if (result == 0)
+		result = dsl_dataset_set_refreservation(full, ZPROP_SRC_LOCAL, bytes);
 	if (result == 0)
 		return 0;
 	(void)dsl_destroy_head(full);

@@ -62,14 +62,18 @@ ok "stopped" end_here
 
 ok "clients have to show certificates" serve_here --listen localhost:0 --tls-certificates pki --tls-verify-peer
 ok "one with the authority's" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
-refused "one without" nbdsh -c "
-h.set_tls_certificates('$work/bare')
-h.connect_uri('$(with_tls "tls-certificates=$work/bare")')
-h.pread(1, 0)"
+reading_with() { # FOLDER: of certificates; prints what nbdsh has to do
+	echo "h.set_uri_allow_local_file(True)"
+	echo "h.connect_uri('$(with_tls "tls-certificates=$work/$1")')"
+	echo "h.pread(1, 0)"
+}
+ok "and it reads" limited nbdsh -c "$(reading_with pki)"
+refused "one without" nbdsh -c "$(reading_with bare)"
 cp other/client-cert.pem other/client-key.pem bare/
-refused "one with another's" nbdsh -c "
-h.connect_uri('$(with_tls "tls-certificates=$work/bare")')
-h.pread(1, 0)"
+refused "one with another's" nbdsh -c "$(reading_with bare)"
+cp pki/server-cert.pem bare/client-cert.pem
+cp pki/server-key.pem bare/client-key.pem
+refused "one with a server's" nbdsh -c "$(reading_with bare)"
 ok "the right one comes in still" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
 ok "stopped" end_here
 

@@ -540,6 +540,14 @@ static void snapshots_use(void)
 	sz_volume_close(snapshot);
 	NEED(sz_pool_rollback(pool, "disk", "then", false, &error) == -EBUSY);
 	sz_volume_close(volume);
+	/* One that would go is in use: none goes. */
+	NEED_OK(sz_pool_snapshot(pool, "disk", "later", &error), &error);
+	NEED_OK(sz_pool_snapshot(pool, "disk", "last", &error), &error);
+	NEED_OK(sz_volume_open(pool, "disk@later", &snapshot, &error), &error);
+	NEED(sz_pool_rollback(pool, "disk", "then", true, &error) == -EBUSY);
+	sz_volume_close(snapshot);
+	NEED_OK(sz_pool_snapshot_destroy(pool, "disk", "last", &error), &error);
+	NEED_OK(sz_pool_snapshot_destroy(pool, "disk", "later", &error), &error);
 	NEED_OK(sz_pool_rollback(pool, "disk", "then", false, &error), &error);
 	volume_open("disk");
 	NEED(sz_volume_read(volume, buffer, 2, MIB + 98) == 0 && memcmp(buffer, "aa", 2) == 0);

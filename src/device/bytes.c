@@ -74,12 +74,16 @@ static int sectors_change(struct sz_device *device, uint64_t sector, uint64_t co
 static int sectors_write(struct sz_device *device, uint64_t sector, uint32_t count,
 			 const void *data)
 {
+	struct sz_store *store = device->store;
 	uint64_t bytes = count * SECTOR;
-	int result = sz_store_room(device->store) >= bytes
-			     ? 0
-			     : sz_store_make_room(device->store, bytes);
+	/* With what others write now, which the room does not know of yet. */
+	uint64_t wanted = atomic_fetch_add(&store->incoming_bytes, bytes) + bytes;
+	int result = sz_store_room(store) >= wanted ? 0 : sz_store_make_room(store, wanted);
 
-	return result != 0 ? result : sectors_change(device, sector, count, data);
+	if (result == 0)
+		result = sectors_change(device, sector, count, data);
+	atomic_fetch_sub(&store->incoming_bytes, bytes);
+	return result;
 }
 
 /* Alone. */

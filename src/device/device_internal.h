@@ -475,6 +475,7 @@ struct sz_store {
 	/* space.c: what there is room for, and when that was looked at */
 	atomic_uint_fast64_t room_bytes;
 	atomic_uint_fast64_t room_looked_ns;
+	atomic_uint_fast64_t incoming_bytes; /* that bytes.c writes now */
 
 	atomic_bool has_begun; /* the live epoch has its logs; changes under begin_lock */
 	/* guarded by seal_lock; root also by begin_lock */

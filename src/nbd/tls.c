@@ -150,9 +150,10 @@ void sz_nbd_tls_close(struct sz_nbd_tls *tls)
 }
 
 /* A certificate that says what it is for has to be a client's: the authority may have signed those of servers too. */
+static unsigned char client_oid[] = GNUTLS_KP_TLS_WWW_CLIENT;
 static gnutls_typed_vdata_st client_purpose = {
 	.type = GNUTLS_DT_KEY_PURPOSE_OID,
-	.data = (unsigned char *)(uintptr_t)GNUTLS_KP_TLS_WWW_CLIENT,
+	.data = client_oid,
 };
 
 static int session_prepare(struct sz_nbd_tls *tls, int fd, struct sz_nbd_session *session)

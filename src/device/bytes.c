@@ -7,8 +7,7 @@
 
 #include <errno.h>
 
-#define RUN_SECTORS                                                                                \
-	256U /* of a sealed object, looked at in one call: their tags are on the stack */
+#define RUN_SECTORS 256U /* of a sealed object, looked at at once: their tags are on the stack */
 
 static bool is_within(const struct sz_device *device, uint64_t offset, uint64_t length)
 {
@@ -32,6 +31,7 @@ static int part_read(struct sz_device *device, uint64_t offset, uint32_t length,
 
 	if (result == 0)
 		memcpy(to, sector + offset % SECTOR, length);
+	sz_wipe(sector, sizeof(sector));
 	return result;
 }
 
@@ -93,10 +93,12 @@ static int part_write(struct sz_device *device, uint64_t offset, uint32_t length
 	uint8_t sector[SZ_SECTOR_BYTES];
 	int result = sz_device_read(device, offset / SECTOR, 1, sector);
 
-	if (result != 0)
-		return result;
-	memcpy(sector + offset % SECTOR, from, length);
-	return sectors_write(device, offset / SECTOR, 1, sector);
+	if (result == 0) {
+		memcpy(sector + offset % SECTOR, from, length);
+		result = sectors_write(device, offset / SECTOR, 1, sector);
+	}
+	sz_wipe(sector, sizeof(sector));
+	return result;
 }
 
 static int range_write(struct sz_device *device, uint64_t offset, uint64_t length,
@@ -108,9 +110,13 @@ static int range_write(struct sz_device *device, uint64_t offset, uint64_t lengt
 		uint32_t some = (uint32_t)(length / SECTOR * SECTOR);
 
 		if (offset % SECTOR == 0 && some > 0) {
+			READ_SCOPE(&device->parts_lock);
+
 			result = sectors_write(device, offset / SECTOR, (uint32_t)(some / SECTOR),
 					       from);
 		} else {
+			WRITE_SCOPE(&device->parts_lock);
+
 			some = in_first(offset, length);
 			result = part_write(device, offset, some, from);
 		}
@@ -121,8 +127,22 @@ static int range_write(struct sz_device *device, uint64_t offset, uint64_t lengt
 	return result;
 }
 
+static int sectors_trim(struct sz_device *device, uint64_t sector, uint64_t count)
+{
+	READ_SCOPE(&device->parts_lock);
+
+	return count == 0 ? 0 : sectors_change(device, sector, count, NULL);
+}
+
+int sz_device_write_bytes(struct sz_device *device, uint64_t offset, uint32_t length,
+			  const void *buffer)
+{
+	return is_within(device, offset, length) ? range_write(device, offset, length, buffer)
+						 : -EINVAL;
+}
+
 /* Whole sectors are trimmed, which needs no room, and then the rest is written. */
-static int range_zero(struct sz_device *device, uint64_t offset, uint64_t length)
+int sz_device_zero_bytes(struct sz_device *device, uint64_t offset, uint64_t length)
 {
 	static const uint8_t zeros[SZ_SECTOR_BYTES];
 	uint64_t end = offset + length;
@@ -130,48 +150,14 @@ static int range_zero(struct sz_device *device, uint64_t offset, uint64_t length
 	uint64_t to = end / SECTOR * SECTOR;
 	int result;
 
+	if (!is_within(device, offset, length))
+		return -EINVAL;
 	if (from > to) /* within a sector */
 		return range_write(device, offset, length, zeros);
-	result = from == to ? 0 : sectors_change(device, from / SECTOR, (to - from) / SECTOR, NULL);
+	result = sectors_trim(device, from / SECTOR, (to - from) / SECTOR);
 	if (result == 0)
 		result = range_write(device, offset, from - offset, zeros);
 	return result != 0 ? result : range_write(device, to, end - to, zeros);
-}
-
-/* data NULL: zeros. */
-static int range_change(struct sz_device *device, uint64_t offset, uint64_t length,
-			const void *data)
-{
-	return data == NULL ? range_zero(device, offset, length)
-			    : range_write(device, offset, length, data);
-}
-
-static int range_change_in_turn(struct sz_device *device, uint64_t offset, uint64_t length,
-				const void *data)
-{
-	if (!is_within(device, offset, length))
-		return -EINVAL;
-	if (offset % SECTOR == 0 && length % SECTOR == 0) {
-		READ_SCOPE(&device->parts_lock);
-
-		return range_change(device, offset, length, data);
-	}
-	{
-		WRITE_SCOPE(&device->parts_lock);
-
-		return range_change(device, offset, length, data);
-	}
-}
-
-int sz_device_write_bytes(struct sz_device *device, uint64_t offset, uint32_t length,
-			  const void *buffer)
-{
-	return range_change_in_turn(device, offset, length, buffer);
-}
-
-int sz_device_zero_bytes(struct sz_device *device, uint64_t offset, uint64_t length)
-{
-	return range_change_in_turn(device, offset, length, NULL);
 }
 
 /* Of a sealed object: are the sectors holes? What cannot be known is data; reading tells. Narrows *count. */

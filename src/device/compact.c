@@ -43,39 +43,6 @@
 #define SKIPPED_MAX    16U /* bands that cannot be read now: if there are more, a disk fails */
 #define ROOM_SHARE     4U  /* of the room on a disk: for bands, and for a merge */
 
-struct runs {
-	struct sz_run *at;
-	size_t count;
-	size_t capacity;
-};
-
-static void runs_free(struct runs *runs)
-{
-	free(runs->at);
-	*runs = (struct runs){ 0 };
-}
-
-static int run_add(struct runs *runs, uint64_t sector, uint64_t count)
-{
-	struct sz_run *last = runs->count == 0 ? NULL : &runs->at[runs->count - 1];
-
-	if (last != NULL && last->sector + last->count == sector) {
-		last->count += count;
-		return 0;
-	}
-	if (runs->at == NULL || runs->count == runs->capacity) {
-		size_t capacity = runs->capacity == 0 ? 256 : 2 * runs->capacity;
-		struct sz_run *grown = realloc(runs->at, capacity * sizeof(*grown));
-
-		if (grown == NULL)
-			return -ENOMEM;
-		runs->at = grown;
-		runs->capacity = capacity;
-	}
-	runs->at[runs->count++] = (struct sz_run){ sector, count };
-	return 0;
-}
-
 /* A band's object, as it is sealed; false: there is none. */
 static bool row_find(struct sz_device *device, uint32_t band, struct row *row_out)
 {
@@ -92,8 +59,8 @@ static bool row_find(struct sz_device *device, uint32_t band, struct row *row_ou
 }
 
 /* What a delta says that no band has folded. Long, so without map_lock: only seals change deltas. */
-static int runs_add(struct sz_device *device, const struct sz_manifest_delta *delta,
-		    struct runs *runs)
+static int delta_runs(struct sz_device *device, const struct sz_manifest_delta *delta,
+		      struct sz_runs *runs)
 {
 	int result = 0;
 
@@ -109,61 +76,31 @@ static int runs_add(struct sz_device *device, const struct sz_manifest_delta *de
 			if (next > end)
 				next = end;
 			if (!row_find(device, band, &row) || row.folded_to < delta->generation)
-				result = run_add(runs, at, next - at);
+				result = sz_runs_add(runs, at, next - at);
 			at = next;
 		}
 	}
 	return result;
 }
 
-/* Both are sorted; *runs becomes what either covers. */
-static int runs_join(struct runs *runs, const struct runs *more)
+static int delta_join(struct sz_device *device, const struct sz_manifest_delta *delta,
+		      struct sz_runs *runs)
 {
-	CLEANUP(runs_free) struct runs old = *runs;
-	size_t i = 0;
-	size_t j = 0;
-	int result = 0;
+	CLEANUP(sz_runs_free) struct sz_runs more = { 0 };
+	int result = delta_runs(device, delta, &more);
 
-	*runs = (struct runs){ 0 };
-	while ((i < old.count || j < more->count) && result == 0) {
-		const struct sz_run *next =
-			j == more->count || (i < old.count && old.at[i].sector < more->at[j].sector)
-				? &old.at[i++]
-				: &more->at[j++];
-		struct sz_run *last = runs->count == 0 ? NULL : &runs->at[runs->count - 1];
-		uint64_t end = next->sector + next->count;
-
-		if (last == NULL || next->sector > last->sector + last->count)
-			result = run_add(runs, next->sector, next->count);
-		else if (end > last->sector + last->count)
-			last->count = end - last->sector;
-	}
-	return result;
+	return result != 0 ? result : sz_runs_join(runs, &more);
 }
 
-/* All that some deltas say, sorted and joined. */
-static int runs_union(struct sz_device *device, uint32_t first, uint32_t behind, struct runs *runs)
+/* All that some deltas say. */
+static int runs_union(struct sz_device *device, uint32_t first, uint32_t behind,
+		      struct sz_runs *runs)
 {
 	int result = 0;
 
-	runs->count = 0;
-	for (uint32_t i = first; i < behind && result == 0; i++) {
-		CLEANUP(runs_free) struct runs more = { 0 };
-
-		result = runs_add(device, device->deltas[i], &more);
-		if (result == 0)
-			result = runs_join(runs, &more);
-	}
+	for (uint32_t i = first; i < behind && result == 0; i++)
+		result = delta_join(device, device->deltas[i], runs);
 	return result;
-}
-
-static uint64_t runs_size(const struct runs *runs)
-{
-	uint64_t sectors = 0;
-
-	for (size_t i = 0; i < runs->count; i++)
-		sectors += runs->at[i].count;
-	return sectors;
 }
 
 struct compaction {
@@ -182,26 +119,11 @@ struct compaction {
 	uint8_t *buffer; /* IO_SECTORS */
 };
 
-/* Sectors of band that some runs cover. */
-static uint64_t covered(const struct runs *runs, uint64_t base, uint64_t length)
-{
-	const struct sz_run *run = sz_runs_find(runs->at, (uint32_t)runs->count, base);
-	uint64_t sum = 0;
-
-	for (; run != NULL && run < runs->at + runs->count && run->sector < base + length; run++) {
-		uint64_t from = run->sector > base ? run->sector : base;
-		uint64_t to = run->sector + run->count;
-
-		sum += (to < base + length ? to : base + length) - from;
-	}
-	return sum;
-}
-
 /*
- * The same, and how many sectors of data of these deltas somebody may still read. A delta's runs do not tell its data
+ * All that the deltas say, what data they store, and of how much of it somebody may still read. A delta's runs do not tell its data
  * from its tombstones: what no newer delta covers is taken to have as much of both as all of it.
  */
-static int deltas_count(struct sz_device *device, struct runs *runs, uint64_t *stored_out,
+static int deltas_count(struct sz_device *device, struct sz_runs *runs, uint64_t *stored_out,
 			uint64_t *live_out)
 {
 	int result = 0;
@@ -210,17 +132,14 @@ static int deltas_count(struct sz_device *device, struct runs *runs, uint64_t *s
 	*live_out = 0;
 	for (uint32_t i = 0; i < device->delta_count && result == 0; i++) {
 		const struct sz_manifest_delta *delta = device->deltas[i];
-		CLEANUP(runs_free) struct runs more = { 0 };
-		uint64_t before = runs_size(runs);
+		uint64_t before = sz_runs_size(runs);
 		uint64_t slots = delta->stored_bytes / SZ_SECTOR_BYTES;
 		uint64_t data = slots < delta->sector_count ? slots : delta->sector_count;
 
-		result = runs_add(device, delta, &more);
-		if (result == 0)
-			result = runs_join(runs, &more);
+		result = delta_join(device, delta, runs);
 		*stored_out += data;
 		if (delta->sector_count > 0)
-			*live_out += (runs_size(runs) - before) * data / delta->sector_count;
+			*live_out += (sz_runs_size(runs) - before) * data / delta->sector_count;
 	}
 	return result;
 }
@@ -481,7 +400,7 @@ static int band_fold(struct compaction *compaction, uint32_t band)
  * Is so much of a band superseded that it is worth writing anew? Two fifths, so that no more than that
  * is dead when all bands are just below it.
  */
-static bool is_worth_folding(const struct compaction *compaction, const struct runs *runs,
+static bool is_worth_folding(const struct compaction *compaction, const struct sz_runs *runs,
 			     uint32_t band)
 {
 	struct sz_device *device = compaction->device;
@@ -491,13 +410,13 @@ static bool is_worth_folding(const struct compaction *compaction, const struct r
 	/* One of the epoch that is being sealed is no input: its file is only now on its way out of live/. */
 	if (!row_find(device, band, &row) || row.epoch == device->sealing->number)
 		return false;
-	hidden = covered(runs, sz_band_base(device, band), sz_band_length(device, band));
+	hidden = sz_runs_covered(runs, sz_band_base(device, band), sz_band_length(device, band));
 	return compaction->all ? LIVE_SHARE * hidden >= row.live_sectors
 			       : 5 * hidden >= 2 * (uint64_t)row.live_sectors;
 }
 
 /* One run, in the order of sectors; bands that are folded are done whole when they are met first. */
-static int run_compact(struct compaction *compaction, const struct runs *runs,
+static int run_compact(struct compaction *compaction, const struct sz_runs *runs,
 		       const struct sz_run *run, uint64_t *done)
 {
 	struct sz_device *device = compaction->device;
@@ -527,7 +446,7 @@ static int run_compact(struct compaction *compaction, const struct runs *runs,
 	return result;
 }
 
-static int compact_run(struct compaction *compaction, const struct runs *runs)
+static int compact_run(struct compaction *compaction, const struct sz_runs *runs)
 {
 	struct sz_device *device = compaction->device;
 	struct device_seal *seal = compaction->seal;
@@ -554,7 +473,7 @@ static int compact_run(struct compaction *compaction, const struct runs *runs)
 }
 
 /* Sectors of the bands that are worth folding. */
-static uint64_t fold_size(const struct compaction *compaction, const struct runs *runs)
+static uint64_t fold_size(const struct compaction *compaction, const struct sz_runs *runs)
 {
 	const struct sz_device *device = compaction->device;
 	uint64_t size = 0;
@@ -566,7 +485,7 @@ static uint64_t fold_size(const struct compaction *compaction, const struct runs
 }
 
 /* A step of a major compaction: bands are folded, deltas stay as they are. */
-static int step_run(struct compaction *compaction, const struct runs *runs)
+static int step_run(struct compaction *compaction, const struct sz_runs *runs)
 {
 	const struct sz_device *device = compaction->device;
 	int result = 0;
@@ -601,14 +520,14 @@ static uint64_t object_bytes(uint64_t sectors, uint64_t entries)
 /* The newest deltas, up to end, become one. */
 static int merge_run(struct compaction *compaction, uint32_t end)
 {
-	CLEANUP(runs_free) struct runs runs = { 0 };
+	CLEANUP(sz_runs_free) struct sz_runs runs = { 0 };
 	uint64_t bytes = deltas_bytes(compaction->device, end);
 	int result = runs_union(compaction->device, 0, end, &runs);
 
 	compaction->first = 0;
 	compaction->end = end;
 	if (result == 0 && bytes > compaction->room_bytes)
-		bytes = object_bytes(runs_size(&runs), runs_size(&runs));
+		bytes = object_bytes(sz_runs_size(&runs), sz_runs_size(&runs));
 	if (result == 0 && bytes > compaction->room_bytes)
 		return -ENOSPC;
 	return result != 0 ? result : compact_run(compaction, &runs);
@@ -638,7 +557,7 @@ static uint32_t step_first(struct sz_device *device, bool *has_begun_out)
 /* Bands are folded, deltas stay as they are. *is_left_out: what is left is more than a step. */
 static int step_try(struct compaction *compaction, uint32_t first, bool *is_left_out)
 {
-	CLEANUP(runs_free) struct runs runs = { 0 };
+	CLEANUP(sz_runs_free) struct sz_runs runs = { 0 };
 	size_t row_count = compaction->seal->row_count;
 	int result = runs_union(compaction->device, first, compaction->device->delta_count, &runs);
 
@@ -747,7 +666,7 @@ static int candidate_compare(const void *a, const void *b)
 }
 
 /* May an eighth of a band, or more, come back? Then it is one; *candidate says what it takes. */
-static int candidate_look(struct compaction *compaction, const struct runs *runs, uint32_t band,
+static int candidate_look(struct compaction *compaction, const struct sz_runs *runs, uint32_t band,
 			  struct candidate *candidate, bool *is_one_out)
 {
 	struct sz_device *device = compaction->device;
@@ -760,7 +679,7 @@ static int candidate_look(struct compaction *compaction, const struct runs *runs
 	if (!row_find(device, band, &row) || row.epoch == device->sealing->number ||
 	    band_is_hidden(device, band, &row))
 		return 0;
-	hidden = covered(runs, sz_band_base(device, band), sz_band_length(device, band));
+	hidden = sz_runs_covered(runs, sz_band_base(device, band), sz_band_length(device, band));
 	if (FREE_SHARE * hidden < row.live_sectors)
 		return 0;
 	result = band_live_count(compaction, band, &live);
@@ -773,7 +692,7 @@ static int candidate_look(struct compaction *compaction, const struct runs *runs
 }
 
 /* Those that take least first, as many as there is room for. */
-static int candidates_fold(struct compaction *compaction, const struct runs *runs)
+static int candidates_fold(struct compaction *compaction, const struct sz_runs *runs)
 {
 	const struct sz_device *device = compaction->device;
 	uint32_t bands = device->shard_count * SZ_SHARD_BANDS;
@@ -801,7 +720,7 @@ static int candidates_fold(struct compaction *compaction, const struct runs *run
 }
 
 /* All deltas become one, if that gives back half of what they take, and has room. */
-static int freeing_merge(struct compaction *compaction, const struct runs *runs)
+static int freeing_merge(struct compaction *compaction, const struct sz_runs *runs)
 {
 	struct sz_device *device = compaction->device;
 	uint64_t live = 0;
@@ -815,7 +734,7 @@ static int freeing_merge(struct compaction *compaction, const struct runs *runs)
 				    runs->at[i].sector + runs->at[i].count, &some);
 		live += some;
 	}
-	bytes = object_bytes(live, runs_size(runs));
+	bytes = object_bytes(live, sz_runs_size(runs));
 	if (result != 0 || bytes > compaction->room_bytes ||
 	    2 * bytes > deltas_bytes(device, device->delta_count))
 		return result;
@@ -825,7 +744,7 @@ static int freeing_merge(struct compaction *compaction, const struct runs *runs)
 static int freeing_run(struct compaction *compaction)
 {
 	struct sz_device *device = compaction->device;
-	CLEANUP(runs_free) struct runs runs = { 0 };
+	CLEANUP(sz_runs_free) struct sz_runs runs = { 0 };
 	size_t row_count = compaction->seal->row_count;
 	int result = runs_union(device, 0, device->delta_count, &runs);
 
@@ -876,7 +795,7 @@ int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode 
 /* As the index knows them. */
 void sz_dead_sectors(struct sz_device *device, uint64_t *stored_out, uint64_t *dead_out)
 {
-	CLEANUP(runs_free) struct runs runs = { 0 };
+	CLEANUP(sz_runs_free) struct sz_runs runs = { 0 };
 	uint64_t live;
 
 	*dead_out = 0;
@@ -891,7 +810,7 @@ void sz_dead_sectors(struct sz_device *device, uint64_t *stored_out, uint64_t *d
 
 		if (!row_find(device, i, &row))
 			continue;
-		hidden = covered(&runs, sz_band_base(device, i), sz_band_length(device, i));
+		hidden = sz_runs_covered(&runs, sz_band_base(device, i), sz_band_length(device, i));
 		*stored_out += row.data_slots;
 		*dead_out += hidden < row.live_sectors ? hidden : row.live_sectors;
 	}

@@ -25,6 +25,7 @@
 #include "device/collect.h"
 #include "device/device.h"
 #include "device/overlay.h"
+#include "device/runs.h"
 #include "format/format.h"
 
 #include <errno.h>
@@ -698,8 +699,6 @@ uint32_t sz_hot_index(const struct sz_device *device, uint64_t sector);
 struct row *sz_row_find(const struct sz_device *device, uint32_t band); /* NULL: no object */
 bool sz_shard_is_lost(const struct sz_device *device, uint32_t band);
 int sz_row_make(struct sz_device *device, uint32_t band, struct row **row_out) MUST_CHECK;
-/* The first run that ends behind sector; NULL: none. */
-const struct sz_run *sz_runs_find(const struct sz_run *runs, uint32_t count, uint64_t sector);
 /* Is there anything about the sectors in overlays or deltas? */
 bool sz_map_has_entries(const struct sz_device *device, uint64_t sector, uint64_t count);
 

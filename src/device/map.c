@@ -84,22 +84,6 @@ int sz_row_make(struct sz_device *device, uint32_t band, struct row **row_out)
 	return 0;
 }
 
-const struct sz_run *sz_runs_find(const struct sz_run *runs, uint32_t count, uint64_t sector)
-{
-	uint32_t low = 0;
-	uint32_t high = count;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (runs[middle].sector + runs[middle].count > sector)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return low < count ? &runs[low] : NULL;
-}
-
 static bool overlay_has(struct sz_overlay *overlay, uint64_t sector, uint64_t count)
 {
 	const struct sz_extent *extent = sz_overlay_find(overlay, sector);

@@ -140,7 +140,7 @@ static int infos_listen(const struct addrinfo *infos, bool is_any_port,
 	int result = -EADDRNOTAVAIL;
 
 	for (const struct addrinfo *info = infos;
-	     info != NULL && address->count < LISTENERS_MAX - (is_any_port ? 3U : 0U);
+	     info != NULL && address->count < (is_any_port ? 1U : LISTENERS_MAX);
 	     info = info->ai_next) {
 		int listened = tcp_listen(info, &address->fds[address->count]);
 

@@ -63,7 +63,7 @@ static int export_open(struct haggling *haggling, const char *name, bool read_on
 				     export_out);
 	if (result != 0)
 		return result;
-	export_out->is_read_only |= server->read_only || export_out->operations->write == NULL;
+	export_out->is_read_only |= server->read_only;
 	return 0;
 }
 

@@ -37,18 +37,18 @@ enum sz_nbd_zero {
 struct sz_nbd_operations {
 	/* At most SZ_NBD_REQUEST_BYTES. After an error the buffer's content is undefined; it is not sent. */
 	int (*read)(void *context, uint64_t offset, uint32_t length, void *buffer);
-	/* NULL, as trim and write_zeroes: the export is read-only. is_durable: this write is on disk when it returns 0. */
+	/* As trim and write_zeroes not called if the export is read-only. is_durable: this write is on disk when it returns 0. */
 	int (*write)(void *context, uint64_t offset, uint32_t length, const void *buffer,
 		     bool is_durable);
-	/* Not needed any more; reads as zeros or as before. Up to the whole export in one call. NULL: nothing is done. */
+	/* Not needed any more; reads as zeros or as before. Up to the whole export in one call. */
 	int (*trim)(void *context, uint64_t offset, uint64_t length, bool is_durable);
 	/* Reads as zeros. flags: of enum sz_nbd_zero. Up to the whole export in one call. */
 	int (*write_zeroes)(void *context, uint64_t offset, uint64_t length, unsigned int flags);
-	/* All that completed before, by any opening of the export, is durable. NULL: it cannot be written to. */
+	/* All that completed before, by any opening of the export, is durable. */
 	int (*flush)(void *context);
 	/*
 	 * What is at the offset: a hole (nothing is stored there, it reads as zeros), or data. *length_out: for how far
-	 * that goes, 1 … length; it may be less than it could be. NULL: all is data.
+	 * that goes, 1 … length; it may be less than it could be.
 	 */
 	int (*extent)(void *context, uint64_t offset, uint64_t length, uint64_t *length_out,
 		      bool *is_hole_out);

@@ -156,7 +156,6 @@ int sz_nbd_context_request_decode(const uint8_t *data, size_t length,
 
 uint16_t sz_nbd_transmission_flags(const struct sz_nbd_export *export, bool is_structured)
 {
-	const struct sz_nbd_operations *operations = export->operations;
 	unsigned int flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
 			     NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
 
@@ -164,10 +163,8 @@ uint16_t sz_nbd_transmission_flags(const struct sz_nbd_export *export, bool is_s
 		flags |= NBD_FLAG_SEND_DF;
 	if (export->is_read_only)
 		return (uint16_t)(flags | NBD_FLAG_READ_ONLY);
-	flags |= NBD_FLAG_SEND_TRIM;
-	if (operations->write_zeroes != NULL)
-		flags |= NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
-	return (uint16_t)flags;
+	return (uint16_t)(flags | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES |
+			  NBD_FLAG_SEND_FAST_ZERO);
 }
 
 size_t sz_nbd_export_encode(uint64_t size_bytes, uint16_t flags, bool no_zeroes,
@@ -250,8 +247,6 @@ enum sz_nbd_errno sz_nbd_request_check(const struct sz_nbd_request *request,
 		return NBD_EINVAL;
 	if (rule->is_write && export->is_read_only)
 		return NBD_EPERM;
-	if (request->type == NBD_CMD_WRITE_ZEROES && export->operations->write_zeroes == NULL)
-		return NBD_EINVAL;
 	if (request->type == NBD_CMD_BLOCK_STATUS && !has_context)
 		return NBD_EINVAL;
 	if (request->length == 0 || (rule->has_data && request->length > SZ_NBD_REQUEST_BYTES))

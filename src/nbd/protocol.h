@@ -16,8 +16,6 @@
 #define SZ_NBD_EXPORT_BARE_BYTES 10U    /* … without its zeros */
 #define SZ_NBD_INFO_BYTES        14U    /* the longest of the fixed ones */
 #define SZ_NBD_REQUEST_HEAD      28U
-#define SZ_NBD_SIMPLE_BYTES      16U
-#define SZ_NBD_CHUNK_BYTES       20U /* of a structured reply, without its payload */
 #define SZ_NBD_CHUNK_HEAD_MAX    28U /* with an offset, or an error */
 #define SZ_NBD_CONTEXT_ID        1U  /* of base:allocation, the only one */
 #define SZ_NBD_DESCRIPTOR_BYTES  8U
@@ -67,7 +65,6 @@ enum sz_nbd_option_type {
 
 enum sz_nbd_info_type {
 	NBD_INFO_EXPORT = 0,
-	NBD_INFO_NAME = 1,
 	NBD_INFO_DESCRIPTION = 2,
 	NBD_INFO_BLOCK_SIZE = 3,
 };
@@ -94,7 +91,6 @@ enum sz_nbd_command_flag {
 #define NBD_REPLY_FLAG_DONE 1U
 
 enum sz_nbd_chunk_type {
-	NBD_REPLY_TYPE_NONE = 0,
 	NBD_REPLY_TYPE_OFFSET_DATA = 1,
 	NBD_REPLY_TYPE_BLOCK_STATUS = 5,
 	NBD_REPLY_TYPE_ERROR = 0x8001,

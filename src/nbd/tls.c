@@ -78,14 +78,16 @@ static int certificates_load(struct sz_nbd_tls *tls, const char *folder, struct 
 	if (authority != NULL) {
 		code = gnutls_certificate_set_x509_trust_file(tls->certificates, authority,
 							      GNUTLS_X509_FMT_PEM);
-		if (code < 0)
-			return tls_fail(error, authority, code);
+		if (code <= 0)
+			return tls_fail(error, authority,
+					code == 0 ? GNUTLS_E_NO_CERTIFICATE_FOUND : code);
 	}
 	if (revoked != NULL) {
 		code = gnutls_certificate_set_x509_crl_file(tls->certificates, revoked,
 							    GNUTLS_X509_FMT_PEM);
-		if (code < 0)
-			return tls_fail(error, revoked, code);
+		if (code <= 0) /* so many were in it */
+			return tls_fail(error, revoked,
+					code == 0 ? GNUTLS_E_NO_CERTIFICATE_FOUND : code);
 	}
 	(void)gnutls_certificate_set_known_dh_params(tls->certificates, GNUTLS_SEC_PARAM_MEDIUM);
 	return 0;
@@ -213,7 +215,7 @@ ssize_t sz_nbd_session_read(struct sz_nbd_session *session, void *to, size_t len
 {
 	ssize_t done;
 
-	/* GNUTLS_E_REHANDSHAKE is left unanswered, as a server may. */
+	/* GNUTLS_E_REHANDSHAKE ends the connection: what is loaded does not change in it. */
 	do
 		done = gnutls_record_recv(session->gnutls, to, length);
 	while (done == GNUTLS_E_INTERRUPTED || done == GNUTLS_E_AGAIN);

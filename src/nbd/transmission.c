@@ -38,17 +38,23 @@ static int buffer_reserve(struct worker *worker, size_t length)
 		return 0;
 	while (capacity < length && capacity < PIECE_BYTES)
 		capacity *= 2;
-	if (capacity > PIECE_LEAST && atomic_load(total) + capacity > BUFFERS_BYTES)
+	/* It is taken before it is had: others look at the total meanwhile. */
+	if (atomic_fetch_add(total, capacity) + capacity > BUFFERS_BYTES &&
+	    capacity > PIECE_LEAST) {
+		(void)atomic_fetch_sub(total, capacity - PIECE_LEAST);
 		capacity = PIECE_LEAST;
-	if (capacity <= worker->capacity)
+	}
+	if (capacity <= worker->capacity) {
+		(void)atomic_fetch_sub(total, capacity);
+		return 0;
+	}
+	buffer_free(worker);
+	worker->capacity = capacity;
+	worker->buffer = aligned_alloc(BUFFER_ALIGNMENT, capacity);
+	if (worker->buffer != NULL)
 		return 0;
 	buffer_free(worker);
-	worker->buffer = aligned_alloc(BUFFER_ALIGNMENT, capacity);
-	if (worker->buffer == NULL)
-		return -ENOMEM;
-	worker->capacity = capacity;
-	(void)atomic_fetch_add(total, capacity);
-	return 0;
+	return -ENOMEM;
 }
 
 /* The client does not take what is sent: it is gone for good. */
@@ -171,7 +177,7 @@ static void read_serve(struct worker *worker, const struct sz_nbd_request *reque
 
 static int flush(const struct sz_nbd_export *export)
 {
-	return export->operations->flush == NULL ? 0 : export->operations->flush(export->context);
+	return export->operations->flush(export->context);
 }
 
 /* Several calls of the same export, as one: the last makes all of them durable. */
@@ -197,8 +203,6 @@ static void write_serve(struct worker *worker, const struct sz_nbd_request *requ
 
 static int trim(const struct sz_nbd_export *export, const struct sz_nbd_request *request)
 {
-	if (export->operations->trim == NULL)
-		return 0;
 	return export->operations->trim(export->context, request->offset, request->length,
 					(request->flags & NBD_CMD_FLAG_FUA) != 0);
 }
@@ -220,13 +224,9 @@ static int zeroes_write(const struct sz_nbd_export *export, const struct sz_nbd_
 static int extent_find(const struct sz_nbd_export *export, uint64_t offset, uint64_t length,
 		       uint64_t *length_out, bool *is_hole_out)
 {
-	int result = 0;
+	int result = export->operations->extent(export->context, offset, length, length_out,
+						is_hole_out);
 
-	*length_out = length;
-	*is_hole_out = false;
-	if (export->operations->extent != NULL)
-		result = export->operations->extent(export->context, offset, length, length_out,
-						    is_hole_out);
 	return result == 0 && (*length_out == 0 || *length_out > length) ? -EIO : result;
 }
 

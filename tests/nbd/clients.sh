@@ -40,7 +40,7 @@ for text in "export-size: 268435456 (256M)" "base:allocation" "is_read_only: fal
 done
 ok "nbdinfo --list" limited nbdinfo --list "$uri"
 then_ok "shows the device" grep -qF 'description: a device' out
-refused "an export that is not there" nbdinfo "${uri/:\/\/\/0/:\/\/\/1}"
+refused "an export that is not there" "No such file or directory for export" nbdinfo "${uri/:\/\/\/0/:\/\/\/1}"
 ok "without a name it is the one that there is" limited nbdinfo "${uri/:\/\/\/0/:\/\/\/}"
 
 # Copies.

@@ -30,7 +30,13 @@ kill $client 2>/dev/null
 wait "$server" $client 2>/dev/null
 server=
 ok "read-only" serve_here --read-only
-refused "nothing is written" nbdsh -u "$uri" -c 'h.set_strict_mode(0)' -c 'h.pwrite(b"x", 0)'
+ok "nothing is written" limited nbdsh -u "$uri" -c 'h.set_strict_mode(0)' -c '
+import errno
+try:
+    h.pwrite(b"x", 0)
+    assert False
+except nbd.Error as error:
+    assert error.errnum == errno.EPERM'
 ok "what is there is read" limited nbdsh -u "$uri" -c 'assert h.pread(3, 5000001) == b"FFF"'
 ok "stopped" run nbd --stop store
 wait "$server"

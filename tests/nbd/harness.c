@@ -61,7 +61,6 @@ static int disk_read(void *context, uint64_t offset, uint32_t length, void *buff
 
 	(void)pthread_mutex_lock(&disk->lock);
 	result = range_check(disk, offset, length);
-	(void)atomic_fetch_add(&disk->reads, 1);
 	memcpy(buffer, disk->bytes + offset, length);
 	(void)pthread_mutex_unlock(&disk->lock);
 	return result;
@@ -73,6 +72,8 @@ static int disk_write(void *context, uint64_t offset, uint32_t length, const voi
 	struct disk *disk = context;
 	int result;
 
+	(void)atomic_fetch_add(&disk->begun, 1);
+	sz_sleep_ms(atomic_load(&disk->delay_ms));
 	(void)pthread_mutex_lock(&disk->lock);
 	result = range_check(disk, offset, length);
 	if (result == 0) {

@@ -30,7 +30,8 @@ struct disk {
 	atomic_uint flushes;
 	atomic_uint opened;
 	atomic_uint closed;
-	atomic_uint reads;
+	atomic_uint delay_ms; /* of each write … */
+	atomic_uint begun;    /* … that was begun */
 };
 void disk_make(struct disk *disk);
 void disk_check_guards(const struct disk *disk);

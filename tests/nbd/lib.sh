@@ -47,12 +47,12 @@ kill_here() {
 }
 # Clients have a limit on their time, too.
 limited() { timeout -k 5 60 "$@"; }
-# The client fails, in time.
-refused() { # NAME COMMAND…
-	local name=$1 got=0 prefix=""
-	shift
+# The client fails, in time, and says why.
+refused() { # NAME TEXT COMMAND…
+	local name=$1 text=$2 got=0 prefix=""
+	shift 2
 	limited "$@" >out 2>err || got=$?
-	{ [ $got != 0 ] && [ $got -lt 124 ]; } || prefix="not "
+	{ [ $got != 0 ] && [ $got -lt 124 ] && grep -qF -- "$text" err; } || prefix="not "
 	[ -z "$prefix" ] || { echo "# status $got" && show; }
 	report "$prefix" "$name"
 }

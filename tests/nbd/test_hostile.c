@@ -4,6 +4,7 @@
  */
 #include "harness.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -168,6 +169,7 @@ static void test_who_says_nothing_keeps_nobody_out(void **state)
 {
 	struct server server;
 	int silent[3 * HANDSHAKES_MAX];
+	uint64_t begin_ns = sz_clock_ns();
 
 	(void)state;
 	server_start(&server);
@@ -175,7 +177,8 @@ static void test_who_says_nothing_keeps_nobody_out(void **state)
 		silent[i] = client_connect(&server);
 		check_alive(&server);
 	}
-	assert_true(is_cut_off(silent[0])); /* for those that came after it */
+	assert_true(is_cut_off(silent[0])); /* for those that came after it, and not for its time */
+	assert_true(sz_clock_ns() - begin_ns < HANDSHAKE_S / 2 * 1000000000ULL);
 	for (size_t i = 0; i < ARRAY_LENGTH(silent); i++)
 		(void)close(silent[i]);
 	server_stop(&server);
@@ -212,8 +215,10 @@ static void test_who_takes_no_answers_hurts_himself_alone(void **state)
 {
 	struct server server;
 	uint64_t begin_ns;
-	int fds[8];
+	int fds[24]; /* whose workers would have half as much again as they may */
 
+	static_assert(ARRAY_LENGTH(fds) * WORKERS_MAX * PIECE_BYTES > BUFFERS_BYTES,
+		      "a bound is met");
 	(void)state;
 	server_start(&server);
 	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++) {
@@ -221,7 +226,11 @@ static void test_who_takes_no_answers_hurts_himself_alone(void **state)
 		for (uint64_t j = 0; j < 16; j++)
 			request_send(fds[i], 0, NBD_CMD_READ, j, 0, 32U << 20);
 	}
+	for (unsigned int i = 0;
+	     i < 1000 && atomic_load(&server.nbd->buffer_bytes) < BUFFERS_BYTES - PIECE_BYTES; i++)
+		sz_sleep_ms(10);
 	sz_sleep_ms(300);
+	assert_true(atomic_load(&server.nbd->buffer_bytes) > BUFFERS_BYTES - PIECE_BYTES);
 	assert_true(atomic_load(&server.nbd->buffer_bytes) <=
 		    BUFFERS_BYTES + ARRAY_LENGTH(fds) * WORKERS_MAX * PIECE_LEAST);
 	check_alive(&server);
@@ -232,6 +241,7 @@ static void test_who_takes_no_answers_hurts_himself_alone(void **state)
 		(void)close(fds[i]);
 }
 
+/* Each client has a write under way: it is done, and answered. */
 static void test_a_stop_finishes_what_was_begun(void **state)
 {
 	struct server server;
@@ -240,12 +250,18 @@ static void test_a_stop_finishes_what_was_begun(void **state)
 
 	(void)state;
 	server_start(&server);
-	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++) {
+	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++)
 		fds[i] = client_ready(&server, true);
-		assert_int_equal(ask_write(fds[i], 0, i * 4096, data, sizeof(data)), 0);
+	atomic_store(&server.disk.delay_ms, 1000);
+	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++) {
+		request_send(fds[i], 0, NBD_CMD_WRITE, i, i * 4096, sizeof(data));
+		all_send(fds[i], data, sizeof(data));
 	}
+	while (atomic_load(&server.disk.begun) < ARRAY_LENGTH(fds))
+		sz_sleep_ms(1);
 	sz_nbd_stop(server.nbd);
 	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++) {
+		assert_int_equal(answer_receive(fds[i], i), NBD_SUCCESS);
 		assert_true(is_cut_off(fds[i]));
 		(void)close(fds[i]);
 		assert_int_equal(server.disk.bytes[i * 4096], 7);

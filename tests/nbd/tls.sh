@@ -48,8 +48,8 @@ uri=${uri/0.0.0.0/localhost}
 ok "a client that trusts the authority" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
 then_ok "has TLS" grep -q "protocol: newstyle-fixed with TLS" out
 ok "it needs none of its own" limited nbdinfo "$(with_tls "tls-certificates=$work/bare")"
-refused "one that trusts another" nbdinfo "$(with_tls "tls-certificates=$work/other")"
-refused "one without TLS" nbdinfo "${uri/nbds:/nbd:}"
+refused "one that trusts another" "gnutls_" nbdinfo "$(with_tls "tls-certificates=$work/other")"
+refused "one without TLS" "Operation not supported for export" nbdinfo "${uri/nbds:/nbd:}"
 head -c 30000000 /dev/urandom >content
 ok "nbdcopy there" limited nbdcopy --flush content "$(with_tls "tls-certificates=$work/pki")"
 ok "and back" limited nbdcopy "$(with_tls "tls-certificates=$work/pki")" back
@@ -68,27 +68,71 @@ reading_with() { # FOLDER: of certificates; prints what nbdsh has to do
 	echo "h.pread(1, 0)"
 }
 ok "and it reads" limited nbdsh -c "$(reading_with pki)"
-refused "one without" nbdsh -c "$(reading_with bare)"
+refused "one without" "gnutls_" nbdsh -c "$(reading_with bare)"
 cp other/client-cert.pem other/client-key.pem bare/
-refused "one with another's" nbdsh -c "$(reading_with bare)"
+refused "one with another's" "gnutls_" nbdsh -c "$(reading_with bare)"
 cp pki/server-cert.pem bare/client-cert.pem
 cp pki/server-key.pem bare/client-key.pem
-refused "one with a server's" nbdsh -c "$(reading_with bare)"
+refused "one with a server's" "gnutls_" nbdsh -c "$(reading_with bare)"
 ok "the right one comes in still" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
+ok "stopped" end_here
+cp -r pki revoking
+printf 'crl_next_update = 2\ncrl_number = 1\n' >crl.info
+certtool --generate-crl --load-ca-privkey pki/ca-key.pem --load-ca-certificate pki/ca-cert.pem --template crl.info \
+	--load-certificate pki/client-cert.pem --outfile revoking/ca-crl.pem 2>/dev/null
+ok "some are revoked" serve_here --listen localhost:0 --tls-certificates revoking --tls-verify-peer
+refused "the one that is" "gnutls_" nbdsh -c "$(reading_with pki)"
+rm bare/client-*.pem
+for what in --generate-privkey "--generate-certificate --load-privkey bare/client-key.pem"; do
+	name=client-key.pem
+	[ "$what" = --generate-privkey ] || name=client-cert.pem
+	# shellcheck disable=SC2086 # words
+	certtool $what --load-ca-certificate pki/ca-cert.pem --load-ca-privkey pki/ca-key.pem --template client.info \
+		--outfile bare/$name 2>/dev/null
+done
+ok "another comes in" limited nbdsh -c "$(reading_with bare)"
 ok "stopped" end_here
 
 ok "with keys" serve_here --listen localhost:0 --tls-psk keys
 with_key() { echo "${uri/:\/\//:\/\/$1@}?tls-psk-file=$work/$2"; }
 ok "a client that has one" limited nbdinfo "$(with_key alice keys)"
-refused "one that has another" nbdinfo "$(with_key alice wrong)"
-refused "one that nobody knows" nbdinfo "$(with_key mallory strange)"
-refused "one without TLS" nbdinfo "${uri/nbds:/nbd:}"
+refused "one that has another" "gnutls_" nbdinfo "$(with_key alice wrong)"
+refused "one that nobody knows" "gnutls_" nbdinfo "$(with_key mallory strange)"
+refused "one without TLS" "Operation not supported for export" nbdinfo "${uri/nbds:/nbd:}"
 cat strange >>keys
 ok "a key that came later" limited nbdinfo "$(with_key mallory strange)"
 ok "large requests, several at a time" limited nbdcopy --request-size=33554432 --flush content "$(with_key alice keys)"
+# A client asks for TLS, and sends something with that which is to count after it.
+cat >early.py <<'END'
+import socket, struct, sys
+def option(number): return b"IHAVEOPT" + struct.pack(">II", number, 0)
+sock = socket.create_connection(("localhost", int(sys.argv[1])), timeout=10)
+def take(length):
+    data = b""
+    while len(data) < length:
+        some = sock.recv(length - len(data))
+        if not some: return data
+        data += some
+    return data
+take(18)
+sock.sendall(struct.pack(">I", 3) + option(5) + (option(8) if sys.argv[2] == "early" else b""))
+assert struct.unpack(">QIII", take(20))[2] == 1
+sock.settimeout(2)
+try:
+    print("ended" if sock.recv(1) == b"" else "answered")
+except ConnectionResetError:
+    print("ended")
+except TimeoutError:
+    print("waits")
+END
+port=${uri##*:}
+port=${port%%/*}
+prints "for TLS it waits" waits limited python3 early.py "$port" not
+prints "what comes before TLS ends it" ended limited python3 early.py "$port" early
 ok "stopped" end_here
 ok "a Unix socket may have it, too" serve_here --tls-psk keys
 then_ok "its URI says so" grep -q '^nbds+unix:///0' uris
-refused "and then it is required" nbdinfo "${uri/nbds+/nbd+}"
+ok "a client with a key" limited nbdinfo "${uri/:\/\//:\/\/alice@}&tls-psk-file=$work/keys"
+refused "and then it is required" "Operation not supported for export" nbdinfo "${uri/nbds+/nbd+}"
 ok "stopped" end_here
 done_testing

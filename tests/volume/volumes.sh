@@ -174,6 +174,7 @@ if is_root && [ -w /dev/fuse ] && command -v nbdfuse >/dev/null && losetup -f >/
 		(exec dd if=/dev/urandom of="e/load$i" bs=64K count=300 status=none) 2>/dev/null &
 		load=$!
 		timeout 30 bash -c "until [ \$(stat -c %s e/load$i) -gt $((i * 300000)) ]; do sleep 0.02; done" 2>/dev/null
+		ok "under load" test "$(stat -c %s e/load$i)" -gt $((i * 300000))
 		kill_here
 		wait $load 2>/dev/null
 		disk_gone 2>/dev/null
@@ -224,7 +225,8 @@ except nbd.Error:
 	kill -KILL "$server" 2>/dev/null
 	wait "$server" 2>/dev/null
 	server=
-	umount -l disk && until mount -o loop disk.image disk 2>/dev/null; do sleep 0.2; done
+	umount -l disk
+	ok "the disk is mounted again" timeout 30 bash -c "until mount -o loop disk.image disk 2>/dev/null; do sleep 0.2; done"
 	ok "the disk is back: nbd" nbd_here
 	ok "what was flushed is there" sh_nbd disk 'assert h.pread(100000, 1000) in (b"kept" * 25000, b"lost" * 25000)'
 	kill -TERM "$server"

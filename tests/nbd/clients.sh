@@ -6,7 +6,7 @@
 # What is wrong is told.
 fails "no store given" 2 "szpool nbd STORE" run nbd
 fails "a store that is not there" 1 "there is no such folder" run nbd store
-fails "a socket and a port" 2 "choose one" run nbd --socket s --listen localhost:0 store
+fails "a socket and a port" 2 "choose one" run nbd --socket s --listen 127.0.0.1:0 store
 fails "two kinds of TLS" 2 "choose one" run nbd --tls-psk k --tls-certificates . store
 fails "clients' certificates without any" 2 "needs --tls-certificates" run nbd --tls-verify-peer store
 fails "a port alone" 2 "has to be HOST:PORT" run nbd --listen :10809 store

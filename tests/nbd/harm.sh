@@ -88,8 +88,8 @@ wait "$server"
 server=
 
 # By TCP on this machine.
-ok "by TCP" serve_here --listen localhost:0
-then_ok "any port" grep -q '^nbd://localhost:[0-9]*/0$' uris
+ok "by TCP" serve_here --listen 127.0.0.1:0
+then_ok "any port" grep -q '^nbd://127.0.0.1:[0-9]*/0$' uris
 ok "nbdinfo" limited nbdinfo "$uri"
 ok "stopped" run nbd --stop store
 wait "$server"

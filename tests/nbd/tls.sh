@@ -37,14 +37,14 @@ psktool -u alice -p keys >/dev/null 2>&1
 psktool -u alice -p wrong >/dev/null 2>&1
 psktool -u mallory -p strange >/dev/null 2>&1
 ok "create" raw_create 64M
-fails "no certificates" 1 "server-cert.pem" run nbd --listen localhost:0 --tls-certificates bare store
-fails "no keys" 1 "psktool" run nbd --listen localhost:0 --tls-psk missing store
+fails "no certificates" 1 "server-cert.pem" run nbd --listen 127.0.0.1:0 --tls-certificates bare store
+fails "no keys" 1 "psktool" run nbd --listen 127.0.0.1:0 --tls-psk missing store
 fails "what is no certificate" 1 "server-cert.pem" bash -c "
-	cp -r pki broken && echo nonsense >broken/server-cert.pem && '$szpool' nbd --listen localhost:0 --tls-certificates broken store"
+	cp -r pki broken && echo nonsense >broken/server-cert.pem && '$szpool' nbd --listen 127.0.0.1:0 --tls-certificates broken store"
 
 ok "with certificates, beyond this machine" serve_here --listen 0.0.0.0:0 --tls-certificates pki
 then_ok "its URI says so" grep -q '^nbds://0.0.0.0:[0-9]*/0$' uris
-uri=${uri/0.0.0.0/localhost}
+uri=${uri/0.0.0.0/127.0.0.1}
 ok "a client that trusts the authority" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
 then_ok "has TLS" grep -q "protocol: newstyle-fixed with TLS" out
 ok "it needs none of its own" limited nbdinfo "$(with_tls "tls-certificates=$work/bare")"
@@ -57,10 +57,10 @@ then_ok "it is the same" cmp -n 30000000 content back
 port=${uri##*:}
 port=${port%%/*}
 ok "qemu-img" limited qemu-img info --object "tls-creds-x509,id=t,endpoint=client,dir=$work/pki" \
-	--image-opts "driver=nbd,host=localhost,port=$port,export=0,tls-creds=t"
+	--image-opts "driver=nbd,host=127.0.0.1,port=$port,export=0,tls-creds=t"
 ok "stopped" end_here
 
-ok "clients have to show certificates" serve_here --listen localhost:0 --tls-certificates pki --tls-verify-peer
+ok "clients have to show certificates" serve_here --listen 127.0.0.1:0 --tls-certificates pki --tls-verify-peer
 ok "one with the authority's" limited nbdinfo "$(with_tls "tls-certificates=$work/pki")"
 reading_with() { # FOLDER: of certificates; prints what nbdsh has to do
 	echo "h.set_uri_allow_local_file(True)"
@@ -80,7 +80,7 @@ cp -r pki revoking
 printf 'crl_next_update = 2\ncrl_number = 1\n' >crl.info
 certtool --generate-crl --load-ca-privkey pki/ca-key.pem --load-ca-certificate pki/ca-cert.pem --template crl.info \
 	--load-certificate pki/client-cert.pem --outfile revoking/ca-crl.pem 2>/dev/null
-ok "some are revoked" serve_here --listen localhost:0 --tls-certificates revoking --tls-verify-peer
+ok "some are revoked" serve_here --listen 127.0.0.1:0 --tls-certificates revoking --tls-verify-peer
 refused "the one that is" "gnutls_" nbdsh -c "$(reading_with pki)"
 rm bare/client-*.pem
 for what in --generate-privkey "--generate-certificate --load-privkey bare/client-key.pem"; do
@@ -93,7 +93,7 @@ done
 ok "another comes in" limited nbdsh -c "$(reading_with bare)"
 ok "stopped" end_here
 
-ok "with keys" serve_here --listen localhost:0 --tls-psk keys
+ok "with keys" serve_here --listen 127.0.0.1:0 --tls-psk keys
 with_key() { echo "${uri/:\/\//:\/\/$1@}?tls-psk-file=$work/$2"; }
 ok "a client that has one" limited nbdinfo "$(with_key alice keys)"
 refused "one that has another" "gnutls_" nbdinfo "$(with_key alice wrong)"
@@ -106,7 +106,7 @@ ok "large requests, several at a time" limited nbdcopy --request-size=33554432 -
 cat >early.py <<'END'
 import socket, struct, sys
 def option(number): return b"IHAVEOPT" + struct.pack(">II", number, 0)
-sock = socket.create_connection(("localhost", int(sys.argv[1])), timeout=10)
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
 def take(length):
     data = b""
     while len(data) < length:

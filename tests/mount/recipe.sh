@@ -10,8 +10,9 @@ if ! [ "$(id -u)" = 0 ] || ! [ -x $zfs_fuse/sbin/zfs-fuse ] || ldd $zfs_fuse/sbi
 fi
 # Its socket, its locks and what it knows of pools stand where a ZFS of this machine has its own.
 [ -n "${SZPOOL_TEST_ALONE:-}" ] || SZPOOL_TEST_ALONE=1 exec unshare -m "$0" "$@"
-for folder in /run/zfs /var/lock/zfs /etc/zfs; do
-	mkdir -p $folder && mount -t tmpfs none $folder || exit 1
+for folder in /var/run/zfs /var/lock/zfs /etc/zfs; do
+	folder=$(readlink -m $folder) # to /run, which may be empty yet
+	mkdir -p "$folder" && mount -t tmpfs none "$folder" || exit 1
 done
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 

@@ -71,7 +71,7 @@ prints "and what comes later" EIO error_of 'os.mkdir("m/folder")'
 prints "names" EIO error_of 'os.listdir("m")'
 ok "it stays mounted" is_mounted
 disk_return
-ok "the disk is back: work goes on" goes_on 30
+ok "the disk is back: work goes on" goes_on 60
 prints "what was synced is there" synced cat m/synced
 prints "who had a file open is told for ever" ENOTCONN error_of 'os.fsync(3)'
 exec 3>&-
@@ -116,7 +116,7 @@ error_of 'os.unlink("m/large"); os.sync()' >first
 ok "removing is done, or an error" grep -qxE 'none|ENOSPC' first
 error_of 'os.sync(); os.unlink("m/open")' >second
 rm disk/filler disk/rest
-ok "there is room: work goes on" goes_on 40
+ok "there is room: work goes on" goes_on 60
 ok "umount" run umount m
 ok "it is sound" bash -c "'$szpool' scrub disk/store | grep -q 'with 0 errors'"
 done_testing

@@ -209,7 +209,7 @@ int main(int argc, char **argv)
 			peak_mib = times.peak_mib;
 	}
 	bench_result("key_derivation_s", bench_median(derive, rounds),
-		     "Argon2id: the default preset, and the smaller one");
+		     "Argon2id: the presets that are tried, up to the default");
 	bench_result("store_open_s", bench_median(open, rounds),
 		     "the store, key derivation included");
 	bench_result("engine_start_s", bench_median(start, rounds), "libzpool");

@@ -88,7 +88,7 @@ enum sz_kdf {
 };
 #define SZ_KDF_SALT_BYTES       32   /* Argon2 takes the first 16; the commitments take all */
 #define SZ_PASSPHRASE_MAX_BYTES 1024 /* more is a mistake: a file given in place of a passphrase */
-/* All presets, in the order in which opening tries them; constant. */
+/* All presets, in the order in which opening tries them on this machine now; constant arrays. */
 const enum sz_kdf *sz_kdf_presets(size_t *count_out);
 /* -EINVAL: the length is not 1 … 1,024. */
 int sz_kdf_derive(enum sz_kdf, const char *passphrase, size_t length,

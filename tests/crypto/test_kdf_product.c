@@ -24,9 +24,10 @@ static void test_the_list_of_presets(void **state)
 	const enum sz_kdf *presets = sz_kdf_presets(&count);
 
 	(void)state;
+	/* The default and the one for small machines in either order: it depends on the memory. */
 	assert_int_equal(count, 3);
-	assert_int_equal(presets[0], SZ_KDF_INTERACTIVE);
-	assert_int_equal(presets[1], SZ_KDF_MODERATE);
+	assert_int_equal(presets[0] + presets[1], SZ_KDF_INTERACTIVE + SZ_KDF_MODERATE);
+	assert_int_not_equal(presets[0], presets[1]);
 	assert_int_equal(presets[2], SZ_KDF_SENSITIVE);
 }
 

@@ -303,6 +303,20 @@ int sz_object_get(struct sz_store *store, const struct sz_device *device, const 
 	return result;
 }
 
+struct object *sz_object_get_cached(struct sz_store *store, const struct sz_ref *ref)
+{
+	struct object *object = cache_hold(store, ref);
+	bool is_whole = false;
+
+	if (object != NULL && pthread_mutex_trylock(&object->lock) == 0) {
+		is_whole = object->is_loaded && object->damage == 0;
+		(void)pthread_mutex_unlock(&object->lock);
+	}
+	if (!is_whole)
+		sz_object_put(store, &object);
+	return object;
+}
+
 int sz_object_check_end(struct object *object)
 {
 	uint8_t page[SZ_PAGE_BYTES];
@@ -406,10 +420,10 @@ static void run_gather(const struct leaf *leaf, uint32_t i, uint32_t longest,
 	run->place = 1 + (uint64_t)first->slot_or_count;
 }
 
-int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
-		   struct object_run *run_out)
+/* Under the object's lock. is_cached: no leaf is read. */
+static int run_find(struct object *object, uint64_t sector, uint32_t longest, bool is_cached,
+		    struct object_run *run_out)
 {
-	MUTEX_SCOPE(&object->lock);
 	int64_t number = leaf_of(object, sector);
 	const struct leaf *leaf = NULL;
 	uint64_t end = UINT64_MAX; /* of what is said here */
@@ -421,6 +435,8 @@ int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
 	run_out->state = SZ_SECTOR_ABSENT;
 	if ((uint64_t)(number + 1) < object->header->leaf_count)
 		end = object->keys_of_leaves[number + 1];
+	if (number >= 0 && is_cached && object->leaves[number] == NULL)
+		return -EAGAIN;
 	if (number >= 0) {
 		result = leaf_get(object, (uint32_t)number, &leaf);
 		if (result != 0)
@@ -452,4 +468,24 @@ int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
 	}
 	run_out->count = end - sector < longest ? (uint32_t)(end - sector) : longest;
 	return 0;
+}
+
+int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
+		   struct object_run *run_out)
+{
+	MUTEX_SCOPE(&object->lock);
+
+	return run_find(object, sector, longest, false, run_out);
+}
+
+int sz_object_find_cached(struct object *object, uint64_t sector, uint32_t longest,
+			  struct object_run *run_out)
+{
+	int result;
+
+	if (pthread_mutex_trylock(&object->lock) != 0)
+		return -EAGAIN;
+	result = run_find(object, sector, longest, true, run_out);
+	(void)pthread_mutex_unlock(&object->lock);
+	return result;
 }

@@ -337,6 +337,9 @@ uint64_t sz_device_damaged_sectors(const struct sz_device *);
  * Any other error: the buffer's content is undefined but never unauthenticated.
  */
 int sz_device_read(struct sz_device *, uint64_t sector, uint32_t count, void *buffer) MUST_CHECK;
+/* The same if no disk has to be waited for, and all is well; else -EAGAIN: only _read can tell. For few sectors. */
+int sz_device_read_cached(struct sz_device *, uint64_t sector, uint32_t count,
+			  void *buffer) MUST_CHECK;
 int sz_device_write(struct sz_device *, uint64_t sector, uint32_t count,
 		    const void *buffer) MUST_CHECK;
 int sz_device_trim(struct sz_device *, uint64_t sector, uint64_t count) MUST_CHECK;

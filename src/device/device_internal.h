@@ -255,8 +255,13 @@ struct object_run {
 	uint64_t place;             /* DATA: page of the file that the first is in */
 	uint8_t *nonce_tags; /* DATA: filled in; the caller's, room for the longest run asked for */
 };
+/* The object if it is open and whole, else NULL; does not wait for a disk. */
+struct object *sz_object_get_cached(struct sz_store *store, const struct sz_ref *ref);
 /* longest: at most so many sectors. A leaf that does not authenticate is POISON. */
 int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
+		   struct object_run *run_out) MUST_CHECK;
+/* The same without waiting for a disk: -EAGAIN if the leaf has not been read yet, or others are at it. */
+int sz_object_find_cached(struct object *object, uint64_t sector, uint32_t longest,
 		   struct object_run *run_out) MUST_CHECK;
 /* Is the file whole, to its end? -EBADMSG: it is not. */
 int sz_object_check_end(struct object *object) MUST_CHECK;

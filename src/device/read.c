@@ -220,3 +220,90 @@ int sz_device_read(struct sz_device *device, uint64_t sector, uint32_t count, vo
 	}
 	return result != 0 ? result : worst;
 }
+
+/* Of a run of ciphertext, what data_read does. */
+static int data_read_cached(struct sz_file *file, const uint8_t *key, uint64_t page,
+			    uint64_t sector, uint32_t count, const uint8_t *nonce_tags,
+			    uint8_t *buffer)
+{
+	uint8_t damaged[PLAN_SECTORS / 8] = { 0 };
+	int result = sz_file_read_cached(file, buffer, (size_t)count * SECTOR, page * SECTOR);
+
+	if (result == 0)
+		result = sz_sectors_open(key, sector, count, buffer, nonce_tags, buffer, damaged);
+	return result;
+}
+
+static int object_read_cached(struct sz_device *device, const struct piece *piece, uint8_t *buffer)
+{
+	struct sz_store *store = device->store;
+	uint8_t nonce_tags[PLAN_SECTORS * SZ_NONCE_TAG_BYTES];
+	struct object *object = sz_object_get_cached(store, &piece->ref);
+	uint32_t done = 0;
+	int result = object == NULL ? -EAGAIN : 0;
+
+	while (done < piece->count && result == 0) {
+		struct object_run run = { .nonce_tags = nonce_tags };
+		uint8_t *at = buffer + done * SECTOR;
+
+		result = sz_object_find_cached(object, piece->sector + done, piece->count - done,
+					       &run);
+		if (result != 0)
+			break;
+		if (run.state == SZ_SECTOR_DATA)
+			result = data_read_cached(sz_object_file(object),
+						  sz_object_keys(object)->sector, run.place,
+						  run.sector, run.count, nonce_tags, at);
+		else if (run.state == SZ_SECTOR_POISON ||
+			 (run.state == SZ_SECTOR_ABSENT && piece->kind == PIECE_DELTA))
+			result = -EAGAIN;
+		else
+			memset(at, 0, run.count * SECTOR);
+		done += run.count;
+	}
+	sz_object_put(store, &object);
+	return result;
+}
+
+static int piece_read_cached(struct sz_device *device, const struct piece *piece, uint8_t *buffer)
+{
+	switch (piece->kind) {
+	case PIECE_ZEROS:
+		memset(buffer, 0, piece->count * SECTOR);
+		return 0;
+	case PIECE_SOURCE:
+		return data_read_cached(piece->source->file, piece->source->keys->sector,
+					piece->place, piece->sector, piece->count,
+					piece->nonce_tags, buffer);
+	case PIECE_DELTA:
+	case PIECE_BAND:
+		return object_read_cached(device, piece, buffer);
+	case PIECE_POISON:
+	case PIECE_HOT: /* is not in a plan */
+		break;
+	}
+	return -EAGAIN;
+}
+
+int sz_device_read_cached(struct sz_device *device, uint64_t sector, uint32_t count, void *buffer)
+{
+	struct plan plan;
+	int result = 0;
+	READER_SCOPE(&device->store->readers);
+
+	if (sz_device_check(device) != 0 || sector > device->sectors ||
+	    count > device->sectors - sector || count > PLAN_SECTORS)
+		return -EAGAIN;
+	if (plan_make(device, sector, count, buffer, &plan, &result) < count)
+		result = -EAGAIN;
+	for (uint32_t i = 0; i < plan.piece_count; i++) {
+		struct piece *piece = &plan.pieces[i];
+
+		if (result == 0)
+			result = piece_read_cached(device, piece,
+						   (uint8_t *)buffer +
+							   (piece->sector - sector) * SECTOR);
+		sz_source_drop(&piece->source);
+	}
+	return result == 0 ? 0 : -EAGAIN;
+}

@@ -58,6 +58,15 @@ static int leaf_read(zio_t *zio, struct sz_device *device, struct sz_bounce *bou
 	return result;
 }
 
+int sz_leaf_read_cached(zio_t *zio, struct sz_device *device)
+{
+	if (!abd_is_linear(zio->io_abd))
+		return -EAGAIN;
+	return sz_device_read_cached(device, zio->io_offset / SZ_SECTOR_BYTES,
+				     (uint32_t)(zio->io_size / SZ_SECTOR_BYTES),
+				     abd_to_buf(zio->io_abd));
+}
+
 /* Whether the device has been full for so long that its writes fail. */
 static bool full_too_long(_Atomic uint64_t *full_since_ns)
 {

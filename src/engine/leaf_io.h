@@ -23,6 +23,8 @@ void sz_bounce_fini(struct sz_bounce *);
  */
 int sz_leaf_io(zio_t *, struct sz_device *, _Atomic uint64_t *full_since_ns,
 	       struct sz_bounce *) MUST_CHECK;
+/* A read that waits for no disk: 0, or -EAGAIN: sz_leaf_io has to do it, and nothing has happened. */
+int sz_leaf_read_cached(zio_t *, struct sz_device *) MUST_CHECK;
 /* What the pool has accepted and not written yet, as bytes on its devices, beside redundancy. */
 uint64_t sz_unwritten_bytes(spa_t *);
 /* Completes the zio by zio_interrupt. */

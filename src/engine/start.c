@@ -9,9 +9,12 @@
 #include "engine/engine_internal.h"
 
 #include <errno.h>
+#include <sys/random.h>
 
 #define MEMORY_DEFAULT (512ULL << 20)
 #define MEMORY_MIN     (128ULL << 20)
+
+#define RANDOM_BYTES   256U
 
 /*
  * ZFS's buffers come from malloc, and page faults are dear: huge pages, nothing given back to the
@@ -30,6 +33,32 @@ __attribute__((visibility("default"))) boolean_t abd_size_alloc_linear(size_t si
 {
 	(void)size_bytes;
 	return B_TRUE;
+}
+
+/*
+ * Likewise: libzpool's reads /dev/urandom for each of the numbers by which ZFS chooses among its lists, a system call for
+ * each buffer that the ARC drops. The same source, in larger pieces, a thread each.
+ */
+__attribute__((visibility("default"))) int random_get_pseudo_bytes(uint8_t *bytes, size_t count)
+{
+	static __thread uint8_t ready[RANDOM_BYTES];
+	static __thread size_t left;
+
+	while (count > 0) {
+		size_t some;
+
+		if (left == 0) {
+			/* So few bytes come whole, and without a wait. */
+			VERIFY3S(getrandom(ready, sizeof(ready), 0), ==, sizeof(ready));
+			left = sizeof(ready);
+		}
+		some = count < left ? count : left;
+		memcpy(bytes, ready + sizeof(ready) - left, some);
+		left -= some;
+		bytes += some;
+		count -= some;
+	}
+	return 0;
 }
 
 /* In no header; zdb declares it like this. */

@@ -144,6 +144,17 @@ static int fault_file_read(struct sz_file *file, void *buffer, size_t length, ui
 	return rc != 0 ? rc : sz_file_read(self->inner, buffer, length, offset, done_out);
 }
 
+/* Where reads are counted all of them have to be: those of _file_read. */
+static int fault_file_read_cached(struct sz_file *file, void *buffer, size_t length,
+				  uint64_t offset)
+{
+	const struct fault_file *self = file_of(file);
+
+	return (self->plan->mask & SZ_OP_READ) != 0
+		       ? -EAGAIN
+		       : sz_file_read_cached(self->inner, buffer, length, offset);
+}
+
 /* Writes some units of a write that fails, but never all of it. How many differs from case to case. */
 static void write_beginning(struct fault_file *self, const void *buffer, size_t length,
 			    uint64_t offset)
@@ -207,6 +218,7 @@ static const struct sz_backend_ops fault_ops = {
 	.space = fault_space,
 	.close = fault_close,
 	.file_read = fault_file_read,
+	.file_read_cached = fault_file_read_cached,
 	.file_write = fault_file_write,
 	.file_sync = fault_file_sync,
 	.file_stat = fault_file_stat,

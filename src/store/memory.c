@@ -478,6 +478,15 @@ static int memory_file_read(struct sz_file *file, void *buffer, size_t length, u
 	return 0;
 }
 
+static int memory_file_read_cached(struct sz_file *file, void *buffer, size_t length,
+				   uint64_t offset)
+{
+	size_t done;
+	int result = memory_file_read(file, buffer, length, offset, &done);
+
+	return result == 0 && done == length ? 0 : -EAGAIN;
+}
+
 static int memory_file_write(struct sz_file *file, const void *buffer, size_t length,
 			     uint64_t offset)
 {
@@ -584,6 +593,7 @@ static const struct sz_backend_ops memory_ops = {
 	.space = memory_space,
 	.close = memory_close,
 	.file_read = memory_file_read,
+	.file_read_cached = memory_file_read_cached,
 	.file_write = memory_file_write,
 	.file_sync = memory_file_sync,
 	.file_stat = memory_file_stat,

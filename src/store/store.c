@@ -111,6 +111,13 @@ int sz_file_read(struct sz_file *file, void *buffer, size_t length, uint64_t off
 	return rc != 0 ? rc : file->ops->file_read(file, buffer, length, offset, done_out);
 }
 
+int sz_file_read_cached(struct sz_file *file, void *buffer, size_t length, uint64_t offset)
+{
+	if (file->ops->file_read_cached == NULL || range_check(length, offset) != 0)
+		return -EAGAIN;
+	return file->ops->file_read_cached(file, buffer, length, offset);
+}
+
 int sz_file_write(struct sz_file *file, const void *buffer, size_t length, uint64_t offset)
 {
 	int rc = range_check(length, offset);

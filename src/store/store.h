@@ -51,6 +51,8 @@ struct sz_backend_ops {
 	int (*space)(struct sz_backend *, struct sz_space *space_out);
 	void (*close)(struct sz_backend *);
 	int (*file_read)(struct sz_file *, void *, size_t, uint64_t offset, size_t *done_out);
+	int (*file_read_cached)(struct sz_file *, void *, size_t,
+				uint64_t offset); /* NULL: -EAGAIN */
 	int (*file_write)(struct sz_file *, const void *, size_t, uint64_t offset);
 	int (*file_sync)(struct sz_file *);
 	int (*file_stat)(struct sz_file *, uint64_t *size_out, uint64_t *inode_out);
@@ -93,6 +95,8 @@ void sz_backend_close(struct sz_backend *); /* after all its files; NULL is allo
 /* *done_out < length only at the end of the file. A hole reads as zeros. */
 int sz_file_read(struct sz_file *, void *buffer, size_t length, uint64_t offset,
 		 size_t *done_out) MUST_CHECK;
+/* All of length, without waiting for a disk; -EAGAIN: only _read can tell. The buffer's content is undefined then. */
+int sz_file_read_cached(struct sz_file *, void *buffer, size_t length, uint64_t offset) MUST_CHECK;
 int sz_file_write(struct sz_file *, const void *buffer, size_t length, uint64_t offset) MUST_CHECK;
 int sz_file_sync(struct sz_file *) MUST_CHECK; /* fdatasync: content and length */
 int sz_file_stat(struct sz_file *, uint64_t *size_bytes_out, uint64_t *inode_out) MUST_CHECK;

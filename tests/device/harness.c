@@ -347,10 +347,23 @@ int harness_free(struct harness *harness)
 
 /* Reading */
 
+int harness_read(struct harness *harness, uint32_t device, uint32_t sector, uint32_t count)
+{
+	struct sz_device *handle = sz_store_device(harness->store, device);
+	int rc = -EAGAIN;
+
+	if (harness->reads++ % 2 == 0)
+		rc = sz_device_read_cached(handle, sector, count, harness->buffer);
+	if (rc == 0)
+		harness->cached_reads++;
+	else
+		assert_int_equal(rc, -EAGAIN);
+	return rc == 0 ? 0 : sz_device_read(handle, sector, count, harness->buffer);
+}
+
 static int observe_one(struct harness *harness, uint32_t device, uint32_t sector)
 {
-	int rc =
-		sz_device_read(sz_store_device(harness->store, device), sector, 1, harness->buffer);
+	int rc = harness_read(harness, device, sector, 1);
 
 	harness->observed[device][sector] =
 		rc == -EBADMSG ? MODEL_DAMAGED
@@ -360,8 +373,7 @@ static int observe_one(struct harness *harness, uint32_t device, uint32_t sector
 
 static int observe_run(struct harness *harness, uint32_t device, uint32_t sector, uint32_t count)
 {
-	int rc = sz_device_read(sz_store_device(harness->store, device), sector, count,
-				harness->buffer);
+	int rc = harness_read(harness, device, sector, count);
 
 	for (uint32_t i = 0; i < count && rc == 0; i++)
 		harness->observed[device][sector + i] =

@@ -44,6 +44,8 @@ struct harness {
 	struct sz_error error;  /* of the last call that has one */
 	uint64_t chance;
 	uint8_t *buffer; /* BUFFER_SECTORS */
+	uint64_t reads;
+	uint64_t cached_reads; /* those of them that waited for no disk */
 	uint32_t *observed[MODEL_DEVICES_MAX];
 	struct sealed_name *names;
 	size_t name_count;
@@ -94,6 +96,8 @@ int harness_free(struct harness *); /* makes all the room that can be made on it
 int harness_step(struct harness *);
 
 /* Reads a device into harness.observed. 0 also if there is damage: those are MODEL_DAMAGED. */
+/* Into harness->buffer, as sz_device_read; every other one by sz_device_read_cached, where that can. */
+int harness_read(struct harness *, uint32_t device, uint32_t sector, uint32_t count);
 int harness_observe(struct harness *, uint32_t device);
 /* Reads all devices, and fails the test unless they hold all that was written. */
 void harness_check(struct harness *);

@@ -35,8 +35,7 @@ static int read_and_compare(struct harness *harness, uint32_t device)
 	assert_non_null(newest);
 	choose_range(harness, BUFFER_SECTORS, chance_below(&harness->chance, 4) == 0, &sector,
 		     &count);
-	rc = sz_device_read(sz_store_device(harness->store, device), sector, count,
-			    harness->buffer);
+	rc = harness_read(harness, device, sector, count);
 	if (rc != 0)
 		return rc;
 	model_newest(&harness->model, device, newest);

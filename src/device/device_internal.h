@@ -262,7 +262,7 @@ int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
 		   struct object_run *run_out) MUST_CHECK;
 /* The same without waiting for a disk: -EAGAIN if the leaf has not been read yet, or others are at it. */
 int sz_object_find_cached(struct object *object, uint64_t sector, uint32_t longest,
-		   struct object_run *run_out) MUST_CHECK;
+			  struct object_run *run_out) MUST_CHECK;
 /* Is the file whole, to its end? -EBADMSG: it is not. */
 int sz_object_check_end(struct object *object) MUST_CHECK;
 struct sz_file *sz_object_file(struct object *object);

@@ -276,7 +276,7 @@ void nbd_stop(void);
 char *nbd_uri(unsigned int *clients_out);
 
 /*
- * sealer.c: while a process keeps a pool open, ends the generation every --seal-interval. session: whose store and
+ * sealer.c: while a session may write, ends the generation every --seal-interval. session: whose store and
  * pool are open; they stay so until the sealer has stopped, which waits for a seal that is under way.
  */
 int sealer_start(struct invocation *, struct session *session) MUST_CHECK;

@@ -68,11 +68,10 @@ static int mounted_serve(struct invocation *invocation, struct session *session,
 	bool is_served =
 		!option_is_given(invocation, OPTION_GENERATION); /* else others are, beside it */
 	int listener = -1;
-	int result;
+	int result = 0;
 
-	result = sealer_start(invocation, session);
 	session_share(session, store);
-	if (result == 0 && is_served)
+	if (is_served)
 		result = sz_control_listen(store, &listener, error);
 	if (result == 0)
 		result = mount_open(invocation, session, folder, &mount);
@@ -92,7 +91,6 @@ static int mounted_serve(struct invocation *invocation, struct session *session,
 	serve_mount(NULL);
 	if (mount != NULL)
 		sz_mount_close(mount);
-	sealer_stop(session);
 	return result;
 }
 

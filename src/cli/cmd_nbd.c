@@ -310,9 +310,8 @@ static int serve(struct invocation *invocation, struct daemon *daemon)
 
 	if (result != 0)
 		return result;
-	result = sealer_start(invocation, &session);
 	session_share(&session, store);
-	if (result == 0 && is_served)
+	if (is_served)
 		result = sz_control_listen(store, &listener, error);
 	if (result == 0)
 		result = server_start(invocation, &session, true);
@@ -325,7 +324,6 @@ static int serve(struct invocation *invocation, struct daemon *daemon)
 	nbd_stop(); /* where it has not come that far */
 	sz_control_unlisten(store, listener);
 	session_share(NULL, NULL);
-	sealer_stop(&session);
 	result = session_close(invocation, &session, result);
 	serve_end(result, &invocation->error);
 	return result;

@@ -20,17 +20,14 @@ static int serve(struct invocation *invocation, struct daemon *daemon)
 
 	if (result != 0)
 		return result;
-	result = sealer_start(invocation, &session);
 	session_share(&session, store);
-	if (result == 0)
-		result = sz_control_listen(store, &listener, error);
+	result = sz_control_listen(store, &listener, error);
 	if (result == 0)
 		result = daemon_ready(daemon, error);
 	if (result == 0)
 		serve_until_interrupted(listener);
 	sz_control_unlisten(store, listener);
 	session_share(NULL, NULL);
-	sealer_stop(&session);
 	result = session_close(invocation, &session, result);
 	serve_end(result, &invocation->error);
 	return result;

@@ -194,6 +194,11 @@ static int shared_open(struct invocation *invocation, bool read_only, enum sessi
 			       "%s: is open: a generation is chosen when it is opened, by 'szpool "
 			       "serve --choose CODE'",
 			       path);
+	if (option_is_given(invocation, OPTION_SEAL_INTERVAL))
+		return sz_fail(&invocation->error, -EINVAL,
+			       "%s: is open: how often it is sealed is said when it is opened, by "
+			       "'szpool serve --seal-interval TIME'",
+			       path);
 	if ((parts == SESSION_POOL || parts == SESSION_FS) && shared->pool == NULL &&
 	    !is_mounted_here())
 		return sz_fail(&invocation->error, -EBUSY,
@@ -382,6 +387,9 @@ static int session_of(struct invocation *invocation, bool read_only, enum sessio
 	if (result != 0)
 		return store_fail(invocation, result);
 	invocation->store_is_open = true;
+	result = sealer_start(invocation, &session);
+	if (result != 0)
+		return session_close(invocation, &session, result);
 	*session_out = session;
 	return 0;
 }
@@ -459,6 +467,7 @@ int session_close(struct invocation *invocation, struct session *session, int re
 	}
 	if (session->is_shared)
 		return shared_close(invocation, session, result);
+	sealer_stop(session);
 	if (is_told)
 		(void)fputs("\r\033[Kwriting everything out ...", console_err());
 

@@ -173,11 +173,17 @@ then_ok "finds nothing" grep -q "with 0 errors" out
 # Generations end while the pool is open.
 fails "an interval that is none" 2 "--seal-interval '5': has to be a time" run serve --seal-interval 5 store
 fails "one that is too long" 2 "at most 7d" run serve --seal-interval 8d store
-fails "put has none" 2 "has no option --seal-interval" run put --seal-interval 5s store big /
+fails "get has none" 2 "has no option --seal-interval" run get --seal-interval 5s store /big .
 generation() { run info --json store | jq .generation; }
 is_after() { [ "$(generation)" -gt "$1" ]; }
 reports() { run status --json store | jq -e "$1" >/dev/null; }
+# Also while a command has it open that takes long.
+before=$(generation)
+ok "put of what comes slowly" bash -c "(cat big; sleep 5) | '$szpool' put --seal-interval 1s store - /slow"
+# One at the end, without the clock.
+ok "is sealed meanwhile" test "$(generation)" -gt $((before + 1))
 ok "serve" serve_here --seal-interval 1s
+fails "it is said when it is opened" 1 "how often it is sealed is said when it is opened" run put --seal-interval 5s store big /
 before=$(generation)
 ok "put" run put store big /sealed
 ok "it is sealed" within_seconds is_after "$before"

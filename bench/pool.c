@@ -25,6 +25,7 @@ struct options {
 	const char *folder;
 	const char *szpool;
 	uint64_t size_mib;
+	const char *seal_interval;
 	uint64_t files;
 	uint64_t rounds;
 };
@@ -49,6 +50,7 @@ struct run {
 /* Values of the rounds, by figure. */
 enum figure {
 	PUT,
+	PUT_SEALED,
 	CAT,
 	GET,
 	COPY_LARGE,
@@ -168,7 +170,17 @@ static void large_round(struct run *run, uint64_t round)
 
 	dd_write(run, plain);
 	sync();
-	seconds_of[PUT][round] = SZPOOL(run, "put", run->store, run->large, "/");
+	/* Each is the first as often as the other: what is removed before has to be freed. */
+	for (uint64_t turn = round; turn < round + 2; turn++) {
+		if (turn % 2 == 0)
+			seconds_of[PUT][round] = SZPOOL(run, "put", run->store, run->large, "/");
+		else
+			seconds_of[PUT_SEALED][round] =
+				SZPOOL(run, "put", "--seal-interval", run->options->seal_interval,
+				       run->store, run->large, "/sealed");
+		sync();
+	}
+	(void)SZPOOL(run, "rm", run->store, "/sealed");
 	dd_write(run, plain);
 	dd_read_cold(run, plain);
 	cool(run);
@@ -287,6 +299,8 @@ static void report(struct run *run, uint64_t tree_bytes)
 	bench_result("open_s", median(run, OPEN),
 		     "ls of a folder: start, key derivation, import, close");
 	compare(run, &writing, &run->dd_write, PUT);
+	bench_result("put_sealed_ratio", median(run, PUT) / median(run, PUT_SEALED),
+		     "put's seconds / those of one that is sealed every --seal-interval; aim: 0.9");
 	compare(run, &reading, &run->dd_read, CAT);
 	bench_result("cp_cold_mib_s", bench_mib_per_second(bytes, median(run, COPY_LARGE)),
 		     "cp of the file, nothing cached, not synced");
@@ -328,13 +342,14 @@ static void bench_pool(struct run *run)
 
 static const char usage_text[] =
 	"Usage: bench-pool [--folder DIR] [--szpool PROGRAM] [--size-mib N] [--files N]\n"
-	"                  [--rounds N] [--json]\n"
+	"                  [--rounds N] [--seal-interval TIME] [--json]\n"
 	"  --folder DIR      on the disk to measure; default: the current folder; needs about\n"
-	"                    six times --size-mib\n"
+	"                    eight times --size-mib\n"
 	"  --szpool PROGRAM  default: szpool, beside the folder of this program\n"
 	"  --size-mib N      size of the large file; default 2048\n"
 	"  --files N         number of small files; default 10000\n"
-	"  --rounds N        figures are medians of so many rounds; default 3\n";
+	"  --rounds N        figures are medians of so many rounds; default 3\n"
+	"  --seal-interval TIME   of put_sealed_ratio; default 2s\n";
 
 /* build/bench/bench-pool → build/szpool */
 static char *default_szpool(void)
@@ -362,14 +377,18 @@ int main(int argc, char **argv)
 		{ "size-mib", required_argument, NULL, 's' },
 		{ "files", required_argument, NULL, 'n' },
 		{ "rounds", required_argument, NULL, 'r' },
+		{ "seal-interval", required_argument, NULL, 'i' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	CLEANUP_FREE char *szpool = default_szpool();
-	struct options options = {
-		.folder = ".", .szpool = szpool, .size_mib = 2048, .files = 10000, .rounds = 3
-	};
+	struct options options = { .folder = ".",
+				   .szpool = szpool,
+				   .size_mib = 2048,
+				   .files = 10000,
+				   .rounds = 3,
+				   .seal_interval = "2s" };
 	struct run run = { .options = &options };
 	int choice;
 
@@ -389,6 +408,9 @@ int main(int argc, char **argv)
 			break;
 		case 'r':
 			options.rounds = bench_parse_count("--rounds", optarg);
+			break;
+		case 'i':
+			options.seal_interval = optarg;
 			break;
 		case 'j':
 			bench_output_json(true);

@@ -207,8 +207,8 @@ int sz_pool_snapshot_each(struct sz_pool *, const char *dataset, sz_snapshot_fn 
 int sz_pool_snapshot_destroy(struct sz_pool *, const char *dataset, const char *snapshot,
 			     struct sz_error *error) MUST_CHECK;
 /*
- * Makes the dataset what the snapshot is; it must not be open. Newer snapshots go, if destroy_newer;
- * otherwise they are -EEXIST.
+ * Makes the dataset what the snapshot is. Newer snapshots go, if destroy_newer; otherwise they are -EEXIST.
+ * -EBUSY: it is open, or one of those that would go is; then none goes. Until it returns nobody can open the dataset.
  */
 int sz_pool_rollback(struct sz_pool *, const char *dataset, const char *snapshot,
 		     bool destroy_newer, struct sz_error *error) MUST_CHECK;

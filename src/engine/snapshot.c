@@ -185,47 +185,70 @@ int sz_pool_snapshot_each(struct sz_pool *pool, const char *dataset, sz_snapshot
 	return result;
 }
 
-/* The newer ones go first, the newest first of all: so there is never a hole in the history. */
-static int newer_destroy(struct sz_pool *pool, const char *dataset, const struct snapshots *list,
-			 size_t at, struct sz_error *error)
-{
-	for (size_t i = list->count; i > at + 1; i--) {
-		int result = sz_pool_snapshot_destroy(pool, dataset, list->all[i - 1].name, error);
-
-		if (result != 0)
-			return result;
-	}
-	return 0;
-}
-
-static int rollback_to(struct sz_pool *pool, const char *dataset, const char *parent,
-		       const struct snapshots *list, size_t at, struct sz_error *error)
+/* The newer ones go all in one transaction, or none does: not if one of them is open, or has clones. */
+static int newer_destroy(const char *dataset, const struct snapshots *list, size_t at,
+			 struct sz_error *error)
 {
 	char name[SZ_DATASET_NAME_BYTES];
-	nvlist_t *unused = fnvlist_alloc();
-	int result = newer_destroy(pool, dataset, list, at, error);
+	nvlist_t *names;
+	nvlist_t *refused;
+	int result = 0;
 
-	if (result == 0)
-		result = sz_dataset_name(dataset, list->all[at].name, name);
-	if (result == 0) {
-		result = dsl_dataset_rollback(parent, name, NULL, unused);
-		if (result != 0)
-			result = snapshot_fail(error, result, "roll back to", name);
+	if (at + 1 == list->count)
+		return 0;
+	names = fnvlist_alloc();
+	refused = fnvlist_alloc();
+	for (size_t i = at + 1; result == 0 && i < list->count; i++) {
+		result = sz_dataset_name(dataset, list->all[i].name, name);
+		if (result == 0)
+			fnvlist_add_boolean(names, name);
 	}
-	nvlist_free(unused);
+	if (result == 0) {
+		result = dsl_destroy_snapshots_nvl(names, B_FALSE, refused);
+		if (result != 0) {
+			const nvpair_t *first = nvlist_next_nvpair(refused, NULL);
+
+			result = snapshot_fail(error, result, "destroy the snapshot",
+					       first == NULL ? name : nvpair_name(first));
+		}
+	}
+	nvlist_free(names);
+	nvlist_free(refused);
 	return result;
 }
 
-/* Before anything is destroyed: is it open? Then the rollback would be refused. */
-static int unused_check(const char *parent, struct sz_error *error)
+/*
+ * The dataset is owned meanwhile: nobody opens it once something is destroyed, and the rollback would be refused.
+ * Without its object set, which is another one after that.
+ */
+static int rollback_to(const char *dataset, const char *parent, const struct snapshots *list,
+		       size_t at, struct sz_error *error)
 {
-	objset_t *os;
-	int result = dmu_objset_own(parent, DMU_OST_ANY, B_TRUE, B_FALSE, snapshot_tag, &os);
+	char name[SZ_DATASET_NAME_BYTES];
+	dsl_pool_t *dsl;
+	dsl_dataset_t *ds;
+	nvlist_t *unused;
+	int result = sz_dataset_name(dataset, list->all[at].name, name);
 
 	if (result != 0)
+		return result;
+	result = dsl_pool_hold(parent, snapshot_tag, &dsl);
+	if (result == 0) {
+		result = dsl_dataset_own(dsl, parent, DS_HOLD_FLAG_NONE, snapshot_tag, &ds);
+		dsl_pool_rele(dsl, snapshot_tag);
+	}
+	if (result != 0)
 		return snapshot_fail(error, result, "roll back", parent);
-	dmu_objset_disown(os, B_FALSE, snapshot_tag);
-	return 0;
+	result = newer_destroy(dataset, list, at, error);
+	if (result == 0) {
+		unused = fnvlist_alloc();
+		result = dsl_dataset_rollback(parent, name, snapshot_tag, unused);
+		nvlist_free(unused);
+		if (result != 0)
+			result = snapshot_fail(error, result, "roll back to", name);
+	}
+	dsl_dataset_disown(ds, DS_HOLD_FLAG_NONE, snapshot_tag);
+	return result;
 }
 
 int sz_pool_rollback(struct sz_pool *pool, const char *dataset, const char *snapshot,
@@ -252,14 +275,7 @@ int sz_pool_rollback(struct sz_pool *pool, const char *dataset, const char *snap
 				 "destroyed",
 				 list.count - at - 1, name);
 	else
-		result = unused_check(parent, error);
-	for (size_t i = at + 1; result == 0 && i < list.count; i++) {
-		result = sz_dataset_name(dataset, list.all[i].name, name);
-		if (result == 0)
-			result = unused_check(name, error);
-	}
-	if (result == 0)
-		result = rollback_to(pool, dataset, parent, &list, at, error);
+		result = rollback_to(dataset, parent, &list, at, error);
 	free(list.all);
 	return result;
 }

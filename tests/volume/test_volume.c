@@ -566,6 +566,79 @@ static void test_snapshots(void **state)
 	step(snapshots_use);
 }
 
+static atomic_bool is_over;
+
+/* Opens and closes the volume all the time. */
+static void *disk_open_work(void *context)
+{
+	struct sz_error error = { 0 };
+	struct sz_volume *opened;
+	unsigned int *count = context;
+
+	while (!atomic_load(&is_over)) {
+		int result = sz_volume_open(pool, "disk", &opened, &error);
+
+		NEED(result == 0 || result == -EBUSY);
+		if (result == 0) {
+			(*count)++;
+			sz_sleep_ms(*count % 3);
+			sz_volume_close(opened);
+		}
+		sz_sleep_ms(*count % 5);
+	}
+	return NULL;
+}
+
+static int snapshot_count(void *context, const struct sz_snapshot *snapshot)
+{
+	(void)snapshot;
+	(*(unsigned int *)context)++;
+	return 0;
+}
+
+/* A rollback that is refused has destroyed nothing, whenever it is that somebody opens the volume. */
+static void rollbacks_race(void)
+{
+	struct sz_error error = { 0 };
+	unsigned int opens = 0;
+	unsigned int refusals = 0;
+	unsigned int successes = 0;
+	pthread_t thread;
+
+	pool_new();
+	volume_new("disk", MIB, 0, true);
+	NEED_OK(sz_pool_snapshot(pool, "disk", "then", &error), &error);
+	NEED(pthread_create(&thread, NULL, disk_open_work, &opens) == 0);
+	for (unsigned int i = 0; i < 400 && (refusals < 20 || successes < 20); i++) {
+		unsigned int count = 0;
+		int result;
+
+		result = sz_pool_snapshot(pool, "disk", "later", &error);
+		NEED(result == 0 || result == -EEXIST);
+		result = sz_pool_snapshot(pool, "disk", "last", &error);
+		NEED(result == 0 || result == -EEXIST);
+		result = sz_pool_rollback(pool, "disk", "then", true, &error);
+		NEED(result == 0 || result == -EBUSY);
+		refusals += result == 0 ? 0 : 1;
+		successes += result == 0 ? 1 : 0;
+		NEED(sz_pool_snapshot_each(pool, "disk", snapshot_count, &count) == 0);
+		NEED(count == (result == 0 ? 1U : 3U));
+	}
+	atomic_store(&is_over, true);
+	NEED(pthread_join(thread, NULL) == 0);
+	(void)fprintf(stderr, "%u opens, %u refusals, %u rollbacks\n", opens, refusals, successes);
+	NEED(opens > 0 && refusals > 0 && successes > 0);
+	NEED_OK(sz_pool_snapshot_destroy(pool, "disk", "then", &error), &error);
+	pool_end();
+}
+
+static void test_rollback_race(void **state)
+{
+	(void)state;
+	devices_clear();
+	step(rollbacks_race);
+}
+
 #define THREADS     4U
 #define PIECE_BYTES 3000U /* pieces of several threads lie in one block */
 
@@ -879,9 +952,10 @@ int main(void)
 {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, devices_setup, devices_teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(test_model), CASE(test_threads),   CASE(test_flush),     CASE(test_disabled),
-		CASE(test_kills), CASE(test_records),   CASE(test_snapshots), CASE(test_creation),
-		CASE(test_full),  CASE(test_suspended),
+		CASE(test_model),     CASE(test_threads),       CASE(test_flush),
+		CASE(test_disabled),  CASE(test_kills),         CASE(test_records),
+		CASE(test_snapshots), CASE(test_rollback_race), CASE(test_creation),
+		CASE(test_full),      CASE(test_suspended),
 	};
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,

@@ -15,11 +15,52 @@
 
 #define PORT "10809" /* the protocol's, as IANA has it */
 
-/* The process's server. */
+/*
+ * The process's server. Under lock is no I/O: who starts or stops it sets is_changing, and who uses it counts as a user;
+ * a change waits for the users of what is there, and the users' reading needs no lock.
+ */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct sz_nbd_server *server; /* these guarded by lock */
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool is_changing; /* these guarded by lock */
+static unsigned int users;
+static struct sz_nbd_server *server; /* these set while is_changing and without users */
 static struct sz_nbd_source source;
 static bool process_is_for_it; /* it ends with the server */
+
+/* False: nothing is served. */
+static bool use_begin(void)
+{
+	bool is_served;
+
+	(void)pthread_mutex_lock(&lock);
+	is_served = server != NULL && !is_changing;
+	users += is_served ? 1 : 0;
+	(void)pthread_mutex_unlock(&lock);
+	return is_served;
+}
+
+static void use_end(void)
+{
+	(void)pthread_mutex_lock(&lock);
+	users--;
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+/* Under lock. */
+static void change_await(void)
+{
+	while (is_changing)
+		(void)pthread_cond_wait(&changed, &lock);
+}
+
+static void change_end(void)
+{
+	(void)pthread_mutex_lock(&lock);
+	is_changing = false;
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+}
 
 static bool is_read_only(const struct invocation *invocation)
 {
@@ -80,6 +121,7 @@ static int options_check(struct invocation *invocation)
 	return 0;
 }
 
+/* Under lock. */
 static int server_refuse(struct invocation *invocation, const struct session *session)
 {
 	CLEANUP_FREE char *uri = server == NULL ? NULL : sz_nbd_uri(server, "");
@@ -97,7 +139,6 @@ static int server_refuse(struct invocation *invocation, const struct session *se
 	return 0;
 }
 
-/* Under lock. */
 static int server_open(struct invocation *invocation, const struct sz_nbd_options *wanted)
 {
 	CLEANUP_FREE char *socket = NULL;
@@ -130,24 +171,29 @@ static int server_start(struct invocation *invocation, struct session *shared, b
 	int result;
 
 	(void)pthread_mutex_lock(&lock);
+	change_await();
 	result = server_refuse(invocation, shared);
-	if (result == 0) {
-		exports_of(shared, &source);
-		process_is_for_it = is_for_it;
-		result = server_open(invocation, &options);
-	}
+	is_changing = result == 0;
 	(void)pthread_mutex_unlock(&lock);
+	if (result != 0)
+		return result;
+	exports_of(shared, &source);
+	process_is_for_it = is_for_it;
+	result = server_open(invocation, &options);
+	change_end();
 	return result;
 }
 
 void nbd_stop(void)
 {
-	struct sz_nbd_server *stopped;
-
 	(void)pthread_mutex_lock(&lock);
-	stopped = TAKE(server);
-	sz_nbd_stop(stopped); /* nobody starts another meanwhile */
+	change_await();
+	is_changing = true;
+	while (users > 0)
+		(void)pthread_cond_wait(&changed, &lock);
 	(void)pthread_mutex_unlock(&lock);
+	sz_nbd_stop(TAKE(server));
+	change_end();
 }
 
 char *nbd_uri(unsigned int *clients_out)
@@ -155,46 +201,40 @@ char *nbd_uri(unsigned int *clients_out)
 	char *uri = NULL;
 
 	*clients_out = 0;
-	(void)pthread_mutex_lock(&lock);
-	if (server != NULL) {
+	if (use_begin()) {
 		uri = sz_nbd_uri(server, "");
 		*clients_out = sz_nbd_client_count(server);
+		use_end();
 	}
-	(void)pthread_mutex_unlock(&lock);
 	return uri;
 }
 
-static int uri_print(void *to, const char *name, const char *description)
+static int uri_add(void *to, const char *name, const char *description)
 {
-	bool *any = to;
 	CLEANUP_FREE char *uri = NULL;
 
 	(void)description;
 	if (strchr(name, '@') != NULL) /* of snapshots there may be thousands */
 		return 0;
 	uri = sz_nbd_uri(server, name);
-	if (uri == NULL)
-		return -ENOMEM;
-	line_out(uri);
-	*any = true;
-	return 0;
+	return uri != NULL && json_array_append_new(to, json_string(uri)) == 0 ? 0 : -ENOMEM;
 }
 
 /* What a client has to be told: an export a line; if there is none yet, where they will be. */
 static int uris_print(struct invocation *invocation)
 {
-	CLEANUP_FREE char *uri = NULL;
-	bool any = false;
+	json_t *uris = json_array();
 	int result = 0;
 
-	(void)pthread_mutex_lock(&lock);
-	if (server != NULL) {
-		result = source.list(source.context, uri_print, &any);
-		uri = result == 0 && !any ? sz_nbd_uri(server, "") : NULL;
+	if (use_begin()) {
+		result = source.list(source.context, uri_add, uris);
+		if (result == 0 && json_array_size(uris) == 0)
+			result = uri_add(uris, "", "");
+		use_end();
 	}
-	(void)pthread_mutex_unlock(&lock);
-	if (uri != NULL)
-		line_out(uri);
+	for (size_t i = 0; result == 0 && i < json_array_size(uris); i++)
+		line_out(json_string_value(json_array_get(uris, i)));
+	json_decref(uris);
 	(void)fflush(console_out()); /* the command goes on */
 	return result == 0 ? 0
 			   : sz_fail(&invocation->error, result, "%s: %s", invocation->operands[0],
@@ -236,13 +276,12 @@ static int list(struct invocation *invocation)
 	CLEANUP_FREE char *uri = NULL;
 	int result = -ENOENT;
 
-	(void)pthread_mutex_lock(&lock);
-	if (server != NULL) {
+	if (use_begin()) {
 		uri = sz_nbd_uri(server, "");
 		clients = sz_nbd_client_count(server);
 		result = source.list(source.context, export_add, exports);
+		use_end();
 	}
-	(void)pthread_mutex_unlock(&lock);
 	if (result == 0 && option_is_given(invocation, OPTION_JSON)) {
 		return json_print(json_pack("{s:s?, s:i, s:o}", "uri", uri, "clients", (int)clients,
 					    "exports", exports),
@@ -263,16 +302,13 @@ static int list(struct invocation *invocation)
 /* In the process that serves. */
 static int stop(struct invocation *invocation)
 {
-	bool is_served;
 	bool is_over;
 
-	(void)pthread_mutex_lock(&lock);
-	is_served = server != NULL;
-	is_over = is_served && process_is_for_it;
-	(void)pthread_mutex_unlock(&lock);
-	if (!is_served)
+	if (!use_begin())
 		return sz_fail(&invocation->error, -ENOENT, "%s: no process serves it",
 			       invocation->operands[0]);
+	is_over = process_is_for_it;
+	use_end();
 	if (!is_over) {
 		nbd_stop();
 		return 0;

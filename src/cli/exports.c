@@ -9,6 +9,11 @@
 #define NAME_DIGITS 12U
 #define BLOCK_MAX   (1U << 20) /* that an export may prefer */
 
+/* What clients are told of them. */
+static const char device_description[] = "a device";
+static const char volume_description[] = "a volume";
+static const char snapshot_description[] = "a snapshot of a volume";
+
 static int device_read(void *context, uint64_t offset, uint32_t length, void *buffer)
 {
 	return sz_device_read_bytes(context, offset, length, buffer);
@@ -83,7 +88,7 @@ static int devices_list(void *context, sz_nbd_listed_fn *each, void *to)
 
 		(void)snprintf(name, sizeof(name), "%u", i);
 		if (is_present(session->store, i))
-			result = each(to, name, "a device");
+			result = each(to, name, device_description);
 	}
 	return result;
 }
@@ -124,6 +129,7 @@ static int devices_open(void *context, const char *name, bool read_only,
 			sz_device_sectors(sz_store_device(session->store, index)) * SZ_SECTOR_BYTES,
 		.block_bytes = SZ_SECTOR_BYTES,
 		.is_read_only = read_only || sz_store_is_read_only(session->store),
+		.description = device_description,
 	};
 	return 0;
 }
@@ -190,13 +196,13 @@ static int volume_snapshot_listed(void *context, const struct sz_snapshot *snaps
 	char name[SZ_VOLUME_NAME_BYTES + SZ_SNAPSHOT_NAME_BYTES];
 
 	(void)snprintf(name, sizeof(name), "%s@%s", listing->volume, snapshot->name);
-	return listing->each(listing->to, name, "a snapshot of a volume");
+	return listing->each(listing->to, name, snapshot_description);
 }
 
 static int volume_listed(void *context, const struct sz_volume_info *info)
 {
 	struct volume_listing *listing = context;
-	int result = listing->each(listing->to, info->name, "a volume");
+	int result = listing->each(listing->to, info->name, volume_description);
 
 	listing->volume = info->name;
 	if (result == 0)
@@ -254,6 +260,8 @@ static int volumes_open(void *context, const char *name, bool read_only,
 		.block_bytes =
 			sz_volume_block(volume) < BLOCK_MAX ? sz_volume_block(volume) : BLOCK_MAX,
 		.is_read_only = read_only || sz_volume_is_read_only(volume),
+		.description =
+			strchr(name, '@') == NULL ? volume_description : snapshot_description,
 	};
 	return 0;
 }

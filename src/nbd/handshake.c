@@ -126,27 +126,10 @@ static enum outcome tls_start(struct haggling *haggling)
 	return GOES_ON;
 }
 
-/* The description that the list has of it. */
-struct description {
-	const char *name;
-	char text[SZ_NBD_NAME_BYTES];
-};
-
-static int description_match(void *to, const char *name, const char *description)
-{
-	struct description *wanted = to;
-
-	if (strcmp(name, wanted->name) != 0)
-		return 0;
-	(void)memccpy(wanted->text, description, '\0', sizeof(wanted->text) - 1);
-	return -EALREADY; /* ends the list */
-}
-
 static int info_reply(struct haggling *haggling, const struct sz_nbd_info_request *request,
 		      const struct sz_nbd_export *export)
 {
-	const struct sz_nbd_source *source = &haggling->connection->server->source;
-	struct description description = { .name = request->name };
+	const char *description = export->description;
 	uint8_t bytes[SZ_NBD_INFO_BYTES];
 	uint16_t flags = sz_nbd_transmission_flags(export, haggling->connection->is_structured);
 	size_t length = sz_nbd_info_export_encode(export->size_bytes, flags, bytes);
@@ -156,13 +139,11 @@ static int info_reply(struct haggling *haggling, const struct sz_nbd_info_reques
 		length = sz_nbd_info_block_encode(export->block_bytes, bytes);
 		result = parts_reply(haggling, NBD_REP_INFO, bytes, length, NULL, 0);
 	}
-	if (result == 0 && request->wants_description) {
+	if (result == 0 && request->wants_description && description != NULL) {
 		const uint8_t type[2] = { 0, NBD_INFO_DESCRIPTION };
 
-		(void)source->list(source->context, description_match, &description);
-		if (description.text[0] != '\0')
-			result = parts_reply(haggling, NBD_REP_INFO, type, sizeof(type),
-					     description.text, strlen(description.text));
+		result = parts_reply(haggling, NBD_REP_INFO, type, sizeof(type), description,
+				     strnlen(description, SZ_NBD_NAME_BYTES));
 	}
 	return result == 0 ? reply(haggling, NBD_REP_ACK) : result;
 }

@@ -63,6 +63,7 @@ struct sz_nbd_export {
 	uint32_t
 		block_bytes; /* what is best read and written at once: a power of two, 512 … 1 MiB */
 	bool is_read_only;
+	const char *description; /* as the list has it, for as long as this is open; NULL: none */
 };
 
 /*

@@ -168,7 +168,8 @@ static int disk_open(void *context, const char *name, bool read_only,
 					      .context = disk,
 					      .size_bytes = DISK_BYTES,
 					      .block_bytes = BLOCK,
-					      .is_read_only = read_only || disk->is_read_only };
+					      .is_read_only = read_only || disk->is_read_only,
+					      .description = "in memory" };
 	return 0;
 }
 

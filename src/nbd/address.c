@@ -6,77 +6,166 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG     64
-#define SOCKET_MODE 0600
+#define BACKLOG      64
+#define SOCKET_MODE  0600
+#define LOCK_TRIES   500U /* to begin to listen takes no time … */
+#define LOCK_WAIT_MS 10U  /* … so who waits for more than these gives up */
 
-/* Does a process listen there? */
-static bool is_alive(const struct sockaddr_un *address)
+static int path_fail(struct sz_error *error, const char *path)
 {
-	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int code = errno;
 
-	return fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-	       errno != ECONNREFUSED;
+	return sz_fail(error, -code, "%s: %s", path, strerror(code));
+}
+
+/* Does a process listen there? *process_out: which, or 0 if that is not told. */
+static bool is_alive(const struct sockaddr_un *name, pid_t *process_out)
+{
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct ucred peer = { 0 };
+	socklen_t length = sizeof(peer);
+
+	*process_out = 0;
+	if (fd < 0)
+		return true;
+	if (connect(fd, (const struct sockaddr *)name, sizeof(*name)) != 0)
+		return errno != ECONNREFUSED && errno != ENOENT;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
+		*process_out = peer.pid;
+	return true;
+}
+
+static int taken_fail(const char *path, bool is_socket, pid_t process, struct sz_error *error)
+{
+	if (!is_socket)
+		return sz_fail(error, -EADDRINUSE,
+			       "%s: is there already, and is no socket; choose another path with "
+			       "--socket",
+			       path);
+	if (process == 0)
+		return sz_fail(error, -EADDRINUSE,
+			       "%s: another process listens there; choose another path with "
+			       "--socket",
+			       path);
+	return sz_fail(error, -EADDRINUSE,
+		       "%s: process %d listens there; end it, or choose another path with --socket",
+		       path, (int)process);
 }
 
 /* What a dead process left goes. */
-static int place_clear(const struct sockaddr_un *address)
+static int place_clear(const struct sockaddr_un *name, struct sz_error *error)
 {
 	struct stat status;
+	pid_t process = 0;
 
-	if (lstat(address->sun_path, &status) != 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(status.st_mode) || is_alive(address))
-		return -EADDRINUSE;
-	return unlink(address->sun_path) == 0 || errno == ENOENT ? 0 : -errno;
+	if (lstat(name->sun_path, &status) != 0)
+		return errno == ENOENT ? 0 : path_fail(error, name->sun_path);
+	if (!S_ISSOCK(status.st_mode) || is_alive(name, &process))
+		return taken_fail(name->sun_path, S_ISSOCK(status.st_mode), process, error);
+	return unlink(name->sun_path) == 0 || errno == ENOENT ? 0
+							      : path_fail(error, name->sun_path);
 }
 
-static int unix_bind(int fd, const char *path, struct sz_nbd_address *address)
+/* Is it the file at the path still? Who had the lock before removes it. */
+static bool is_at(int fd, const char *path)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	struct stat status;
-	int result;
+	struct stat here;
+	struct stat there;
 
-	if (strlen(path) >= sizeof(name.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(name.sun_path, path, strlen(path) + 1);
-	result = place_clear(&name);
+	return fstat(fd, &here) == 0 && lstat(path, &there) == 0 && here.st_dev == there.st_dev &&
+	       here.st_ino == there.st_ino;
+}
+
+/*
+ * One at a time clears the place and listens there: a socket that does not listen yet looks like one that is left. The
+ * lock is a file beside it, for as long as that takes.
+ */
+static int place_lock(const char *path, int *lock_out, struct sz_error *error)
+{
+	for (unsigned int i = 0; i < LOCK_TRIES; i++) {
+		CLEANUP_FD int fd =
+			open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, SOCKET_MODE);
+
+		if (fd < 0)
+			return path_fail(error, path);
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, path)) {
+			*lock_out = sz_fd_take(&fd);
+			return 0;
+		}
+		sz_sleep_ms(LOCK_WAIT_MS);
+	}
+	return sz_fail(error, -EBUSY,
+		       "%s: another process has had this lock for long; end it, or choose another "
+		       "path with --socket",
+		       path);
+}
+
+/* Under the place's lock. */
+static int place_take(int fd, const struct sockaddr_un *name, struct sz_nbd_address *address,
+		      struct sz_error *error)
+{
+	struct stat status;
+	int result = place_clear(name, error);
+
 	if (result != 0)
 		return result;
 	/* The file is made with the socket's mode: it is nobody else's at any time. */
 	if (fchmod(fd, SOCKET_MODE) != 0 ||
-	    bind(fd, (const struct sockaddr *)&name, sizeof(name)) != 0 ||
-	    lstat(path, &status) != 0 || listen(fd, BACKLOG) != 0)
-		return -errno;
+	    bind(fd, (const struct sockaddr *)name, sizeof(*name)) != 0)
+		return path_fail(error, name->sun_path);
+	if (listen(fd, BACKLOG) != 0 || lstat(name->sun_path, &status) != 0) {
+		result = path_fail(error, name->sun_path);
+		(void)unlink(name->sun_path);
+		return result;
+	}
 	address->socket_device = status.st_dev;
 	address->socket_inode = status.st_ino;
+	return 0;
+}
+
+static int unix_bind(int fd, const char *path, struct sz_nbd_address *address,
+		     struct sz_error *error)
+{
+	CLEANUP_FREE char *lock_path = NULL;
+	CLEANUP_FD int lock = -1;
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	int result;
+
+	if (strlen(path) >= sizeof(name.sun_path))
+		return sz_fail(error, -ENAMETOOLONG, "%s: a socket's path has at most %zu bytes",
+			       path, sizeof(name.sun_path) - 1);
+	memcpy(name.sun_path, path, strlen(path) + 1);
 	address->socket = strdup(path);
-	return address->socket == NULL ? -ENOMEM : 0;
+	if (address->socket == NULL || asprintf(&lock_path, "%s.lock", path) < 0) {
+		lock_path = NULL;
+		return sz_fail(error, -ENOMEM, "no memory");
+	}
+	result = place_lock(lock_path, &lock, error);
+	if (result != 0)
+		return result;
+	result = place_take(fd, &name, address, error);
+	(void)unlink(lock_path);
+	return result;
 }
 
 static int unix_open(const char *path, struct sz_nbd_address *address, struct sz_error *error)
 {
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int result = fd < 0 ? -errno : unix_bind(fd, path, address);
+	int result = fd < 0 ? path_fail(error, path) : unix_bind(fd, path, address, error);
 
-	if (result == -EADDRINUSE)
-		return sz_fail(error, result,
-			       "%s: is there already, and no socket that was left behind; choose "
-			       "another with --socket",
-			       path);
-	if (result == -ENAMETOOLONG)
-		return sz_fail(error, result, "%s: a socket's path has at most %zu bytes", path,
-			       sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
 	if (result != 0)
-		return sz_fail(error, result, "%s: %s", path, strerror(-result));
+		return result;
 	address->fds[address->count++] = sz_fd_take(&fd);
 	return 0;
 }

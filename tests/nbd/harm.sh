@@ -49,6 +49,20 @@ wait "$server"
 server=
 then_ok "a signal ends it, and its socket" test ! -e old
 
+# Two stores at one path: the second leaves the first's socket alone.
+ok "another store" create --raw --kdf interactive --devices 1 --size 64M store2
+ok "served at a path" serve_here --socket "$work/place"
+fails "a second one there" 1 "$work/place: process $server listens there" run nbd --socket "$work/place" store2
+ok "the first one is reached still" limited nbdinfo "$uri"
+echo text >file
+fails "where a file is" 1 "$work/file: is there already, and is no socket" run nbd --socket file store2
+then_ok "it is as it was" grep -q text file
+kill_here
+then_ok "a kill leaves the socket" test -S place
+ok "it is taken over" run nbd --socket "$work/place" store2
+ok "stopped" run nbd --stop store2
+then_ok "nothing is left" bash -c '! ls place* 2>/dev/null'
+
 # Damage.
 ok "served" serve_here
 ok "written" limited nbdcopy --flush content "$uri"

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define ROUNDS 300
@@ -305,6 +306,82 @@ static void test_a_place_that_is_taken_is_left_alone(void **state)
 	server_stop(&server);
 }
 
+#define STARTERS 6U
+
+struct starter {
+	const char *path;
+	pthread_barrier_t *barrier;
+	int result;
+	struct sz_nbd_address address;
+};
+
+static void *starter_run(void *argument)
+{
+	struct starter *starter = argument;
+	const struct sz_nbd_options options = { .socket = starter->path };
+	struct sz_error error = { 0 };
+
+	(void)pthread_barrier_wait(starter->barrier);
+	starter->result = sz_nbd_address_open(&options, false, &starter->address, &error);
+	return NULL;
+}
+
+static bool is_listened_at(const char *path)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool result;
+
+	(void)snprintf(name.sun_path, sizeof(name.sun_path), "%s", path);
+	result = connect(fd, (const struct sockaddr *)&name, sizeof(name)) == 0;
+	(void)close(fd);
+	return result;
+}
+
+/* Several find a socket that is left: one listens there then, and the others leave it alone. */
+static void test_one_of_several_starters_gets_the_place(void **state)
+{
+	struct starter starters[STARTERS];
+	pthread_t threads[STARTERS];
+	pthread_barrier_t barrier;
+	char path[64];
+	char lock[72];
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "/tmp/szpool-nbd-test-%d-place", (int)getpid());
+	(void)snprintf(lock, sizeof(lock), "%s.lock", path);
+	(void)pthread_barrier_init(&barrier, NULL, STARTERS);
+	for (unsigned int round = 0; round < 200; round++) {
+		struct sz_nbd_address *winner = NULL;
+
+		for (unsigned int i = 0; i < STARTERS; i++) {
+			starters[i] = (struct starter){ .path = path, .barrier = &barrier };
+			assert_int_equal(
+				pthread_create(&threads[i], NULL, starter_run, &starters[i]), 0);
+		}
+		for (unsigned int i = 0; i < STARTERS; i++)
+			assert_int_equal(pthread_join(threads[i], NULL), 0);
+		for (unsigned int i = 0; i < STARTERS; i++) {
+			if (starters[i].result == 0) {
+				assert_null(winner);
+				winner = &starters[i].address;
+			} else {
+				assert_int_equal(starters[i].result, -EADDRINUSE);
+			}
+		}
+		assert_non_null(winner);
+		assert_true(is_listened_at(path));
+		assert_int_equal(access(lock, F_OK), -1);
+		/* As if it was killed: its socket is left. */
+		(void)close(winner->fds[0]);
+		winner->count = 0;
+		sz_nbd_address_free(winner);
+		assert_false(is_listened_at(path));
+	}
+	(void)unlink(path);
+	(void)pthread_barrier_destroy(&barrier);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +392,7 @@ int main(void)
 		cmocka_unit_test(test_who_takes_no_answers_hurts_himself_alone),
 		cmocka_unit_test(test_a_stop_finishes_what_was_begun),
 		cmocka_unit_test(test_a_place_that_is_taken_is_left_alone),
+		cmocka_unit_test(test_one_of_several_starters_gets_the_place),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

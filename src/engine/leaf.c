@@ -180,11 +180,18 @@ static bool is_brief(const zio_t *zio)
 	       zio->io_logical != NULL;
 }
 
-/* False: nothing has happened. */
+/*
+ * False: nothing has happened. The end of one zio issues others that waited for their turn, or that its data leads to: those
+ * go to the workers, or each would be another level of the stack.
+ */
 static bool read_here(zio_t *zio)
 {
+	static __thread bool is_inside;
 	struct sz_device *device;
 	int result = -EAGAIN;
+
+	if (is_inside)
+		return false;
 
 	(void)pthread_mutex_lock(&queue_lock);
 	device = leaf_store == NULL ? NULL : zio->io_vd->vdev_tsd;
@@ -196,9 +203,12 @@ static bool read_here(zio_t *zio)
 		device_leave();
 	}
 	(void)pthread_mutex_unlock(&queue_lock);
-	if (result == 0)
-		zio_execute(zio);
-	return result == 0;
+	if (result != 0)
+		return false;
+	is_inside = true;
+	zio_execute(zio);
+	is_inside = false;
+	return true;
 }
 
 static void leaf_io_start(zio_t *zio)

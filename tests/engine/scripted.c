@@ -210,11 +210,13 @@ static bool is_outside(uint64_t sector, uint64_t count)
 
 int sz_device_read_cached(struct sz_device *device, uint64_t sector, uint32_t count, void *buffer)
 {
-	(void)device;
-	(void)sector;
-	(void)count;
-	(void)buffer;
-	return -EAGAIN;
+	if (__atomic_fetch_add(&device->cached_tries, 1, __ATOMIC_SEQ_CST) % 2 != 0 ||
+	    is_outside(sector, count))
+		return -EAGAIN;
+	for (uint64_t i = sector; i < sector + count; i++)
+		if (device->sectors[i] == SCRIPTED_DAMAGED)
+			return -EAGAIN;
+	return sz_device_read(device, sector, count, buffer) == 0 ? 0 : -EAGAIN;
 }
 
 int sz_device_read(struct sz_device *device, uint64_t sector, uint32_t count, void *buffer)

@@ -26,6 +26,7 @@ struct sz_device {
 	int flush_error;
 	uint64_t writes; /* write, trim and flush calls so far; atomic */
 	uint64_t damaged_reads;
+	uint64_t cached_tries; /* of reading what waits for no disk: every other one can; atomic */
 	uint8_t sectors[SCRIPTED_SECTORS]; /* enum scripted_sector */
 	uint8_t *data;
 };

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-/* Some bytes, at least one. */
+/* Some bytes, at least one. -EAGAIN: the socket's time for that is over. */
 static int some_read(struct sz_nbd_channel *channel, void *to, size_t length, size_t *done_out)
 {
 	ssize_t done;
@@ -13,10 +13,34 @@ static int some_read(struct sz_nbd_channel *channel, void *to, size_t length, si
 		done = channel->session != NULL ? sz_nbd_session_read(channel->session, to, length)
 						: recv(channel->fd, to, length, 0);
 	while (done < 0 && channel->session == NULL && errno == EINTR);
+	if (done == -EAGAIN || (done < 0 && channel->session == NULL && errno == EAGAIN))
+		return -EAGAIN;
 	if (done <= 0)
 		return -ECONNRESET;
 	*done_out = (size_t)done;
 	return 0;
+}
+
+/* Likewise, however long it takes, into the channel's own room. */
+static int in_fill(struct sz_nbd_channel *channel)
+{
+	int result;
+
+	channel->from = 0;
+	channel->to = 0;
+	do
+		result = some_read(channel, channel->in, sizeof(channel->in), &channel->to);
+	while (result == -EAGAIN);
+	return result;
+}
+
+int sz_nbd_channel_await(struct sz_nbd_channel *channel)
+{
+	if (channel->from < channel->to)
+		return 0;
+	channel->from = 0;
+	channel->to = 0;
+	return some_read(channel, channel->in, sizeof(channel->in), &channel->to);
 }
 
 int sz_nbd_channel_read(struct sz_nbd_channel *channel, void *to, size_t length)
@@ -34,11 +58,12 @@ int sz_nbd_channel_read(struct sz_nbd_channel *channel, void *to, size_t length)
 			channel->from += done;
 		} else if (length >= sizeof(channel->in)) {
 			result = some_read(channel, at, length, &done);
+			if (result == -EAGAIN) {
+				result = 0;
+				continue;
+			}
 		} else {
-			result = some_read(channel, channel->in, sizeof(channel->in), &channel->to);
-			channel->from = 0;
-			if (result != 0)
-				channel->to = 0;
+			result = in_fill(channel);
 			continue;
 		}
 		if (result == 0) {
@@ -60,12 +85,8 @@ int sz_nbd_channel_skip(struct sz_nbd_channel *channel, uint64_t length)
 			done = length;
 		channel->from += done;
 		length -= done;
-		if (length > 0) {
-			result = some_read(channel, channel->in, sizeof(channel->in), &channel->to);
-			channel->from = 0;
-			if (result != 0)
-				channel->to = 0;
-		}
+		if (length > 0)
+			result = in_fill(channel);
 	}
 	return result;
 }

@@ -21,7 +21,9 @@
 /* Limits. */
 #define CLIENTS_MAX       64U /* a client may have several connections: each counts */
 #define HANDSHAKES_MAX    16U /* of these, in the handshake; the oldest goes when one more comes */
-#define HANDSHAKE_S       20U
+#define HANDSHAKE_MS      20000U
+#define IDLE_MS           10000U     /* then a connection's buffers are given back */
+#define GOODBYE_S         5U         /* of TLS, to a client that takes nothing */
 #define WORKERS_MAX       8U         /* requests of one connection at a time */
 #define PIECE_BYTES       (2U << 20) /* longer requests are served piece by piece */
 #define PIECE_LEAST       (64U << 10)
@@ -41,7 +43,7 @@ void sz_nbd_tls_close(struct sz_nbd_tls *tls);
 /* Blocks for the handshake. -EPROTO: it came to nothing. */
 int sz_nbd_session_start(struct sz_nbd_tls *tls, int fd,
 			 struct sz_nbd_session **session_out) MUST_CHECK;
-/* One thread may read and another write. 0: the end. */
+/* One thread may read and another write. 0: the end; -EAGAIN: the socket's time for that is over. */
 ssize_t sz_nbd_session_read(struct sz_nbd_session *session, void *to, size_t length);
 int sz_nbd_session_write(struct sz_nbd_session *session, const void *from,
 			 size_t length) MUST_CHECK;
@@ -58,6 +60,8 @@ struct sz_nbd_channel {
 };
 /* -ECONNRESET: the client is gone. */
 int sz_nbd_channel_read(struct sz_nbd_channel *channel, void *to, size_t length) MUST_CHECK;
+/* Until there is something to read, but not for longer than the socket waits: -EAGAIN. */
+int sz_nbd_channel_await(struct sz_nbd_channel *channel) MUST_CHECK;
 int sz_nbd_channel_skip(struct sz_nbd_channel *channel, uint64_t length) MUST_CHECK;
 /* A head, and what follows it (length 0: nothing); both are only read. */
 int sz_nbd_channel_write(struct sz_nbd_channel *channel, void *head, size_t head_length, void *data,
@@ -69,6 +73,18 @@ enum sz_nbd_phase {
 	SZ_NBD_HANDSHAKE,
 	SZ_NBD_TRANSMISSION,
 	SZ_NBD_OVER, /* its thread is to be joined */
+};
+
+/*
+ * A thread that serves a connection's requests. Its buffer is parked while it waits: the one that reads the next request
+ * may free it then.
+ */
+struct sz_nbd_worker {
+	struct sz_nbd_connection *connection;
+	pthread_t thread;
+	uint8_t *buffer;
+	size_t capacity; /* of the buffer, parked or not */
+	_Atomic(uint8_t *) parked;
 };
 
 struct sz_nbd_connection {
@@ -90,8 +106,8 @@ struct sz_nbd_connection {
 	pthread_mutex_t write_lock; /* who writes to it: a whole message */
 	bool is_ended;              /* nothing is read any more */
 	unsigned int worker_count;
-	pthread_t workers[WORKERS_MAX]; /* from 1 on; 0 is the connection's own thread */
-	atomic_uint waiting;            /* workers that would take the next request */
+	struct sz_nbd_worker workers[WORKERS_MAX]; /* 0 is the connection's own thread */
+	atomic_uint waiting;                       /* workers that would take the next request */
 	struct sz_nbd_channel channel;
 };
 /* The connection's thread: serves, until the client or the server ends it. */
@@ -125,6 +141,8 @@ struct sz_nbd_server {
 	int wake_fd;
 	atomic_bool is_stopping;
 	atomic_size_t buffer_bytes; /* that workers have */
+	atomic_uint handshake_ms;   /* HANDSHAKE_MS and IDLE_MS; tests are shorter */
+	atomic_uint idle_ms;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct sz_nbd_connection *connections; /* guarded by lock; oldest first */

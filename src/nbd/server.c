@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define LOOK_MS      1000      /* between looks at handshakes, while there are any */
@@ -17,7 +18,7 @@
 #define SOCKET_BYTES (2 << 20) /* what a socket may hold, if the system lets it */
 #define KEEP_IDLE_S  60        /* TCP: a peer that is gone without a word is noticed */
 #define KEEP_TRIES   4
-#define NS_PER_S     1000000000ULL
+#define NS_PER_MS    1000000ULL
 
 static void wake(const struct sz_nbd_server *server)
 {
@@ -95,6 +96,7 @@ static unsigned int handshake_count(const struct sz_nbd_server *server,
 /* Those that have had their time. Returns whether there are others. */
 static bool handshakes_end(struct sz_nbd_server *server)
 {
+	uint64_t limit_ns = atomic_load(&server->handshake_ms) * NS_PER_MS;
 	uint64_t now_ns;
 	bool others = false;
 
@@ -103,7 +105,7 @@ static bool handshakes_end(struct sz_nbd_server *server)
 	for (struct sz_nbd_connection *at = server->connections; at != NULL; at = at->next) {
 		if (at->phase != SZ_NBD_HANDSHAKE)
 			continue;
-		if (now_ns - at->begin_ns > HANDSHAKE_S * NS_PER_S)
+		if (now_ns - at->begin_ns > limit_ns)
 			(void)shutdown(at->channel.fd, SHUT_RDWR);
 		others = true;
 	}
@@ -111,14 +113,18 @@ static bool handshakes_end(struct sz_nbd_server *server)
 	return others;
 }
 
-static void socket_tune(int fd)
+static void socket_tune(const struct sz_nbd_server *server, int fd)
 {
+	const unsigned int idle_ms = atomic_load(&server->idle_ms);
+	const struct timeval idle = { .tv_sec = idle_ms / 1000,
+				      .tv_usec = (suseconds_t)(idle_ms % 1000) * 1000 };
 	const int on = 1;
 	const int bytes = SOCKET_BYTES;
 	const int idle_s = KEEP_IDLE_S;
 	const int tries = KEEP_TRIES;
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &idle, sizeof(idle));
 	/* These fail for a Unix socket, which has no need of them. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -168,7 +174,7 @@ int sz_nbd_adopt(struct sz_nbd_server *server, int fd)
 		(void)close(fd);
 		return -ENOMEM;
 	}
-	socket_tune(fd);
+	socket_tune(server, fd);
 	connection->server = server;
 	connection->begin_ns = sz_clock_ns();
 	connection->channel.fd = fd;
@@ -249,6 +255,8 @@ int sz_nbd_start(const struct sz_nbd_source *source, const struct sz_nbd_options
 		return sz_fail(error, -ENOMEM, "no memory");
 	server->source = *source;
 	server->read_only = options->read_only;
+	atomic_store(&server->handshake_ms, HANDSHAKE_MS);
+	atomic_store(&server->idle_ms, IDLE_MS);
 	locks_init(server);
 	server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	result = server->wake_fd < 0 ? sz_fail(error, -errno, "%s", strerror(errno))

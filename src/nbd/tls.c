@@ -10,6 +10,7 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -218,8 +219,8 @@ ssize_t sz_nbd_session_read(struct sz_nbd_session *session, void *to, size_t len
 	/* GNUTLS_E_REHANDSHAKE ends the connection: what is loaded does not change in it. */
 	do
 		done = gnutls_record_recv(session->gnutls, to, length);
-	while (done == GNUTLS_E_INTERRUPTED || done == GNUTLS_E_AGAIN);
-	return done;
+	while (done == GNUTLS_E_INTERRUPTED);
+	return done == GNUTLS_E_AGAIN ? -EAGAIN : done < 0 ? -ECONNRESET : done;
 }
 
 int sz_nbd_session_write(struct sz_nbd_session *session, const void *from, size_t length)
@@ -242,8 +243,13 @@ int sz_nbd_session_write(struct sz_nbd_session *session, const void *from, size_
 
 void sz_nbd_session_end(struct sz_nbd_session *session)
 {
+	const struct timeval wait = { .tv_sec = GOODBYE_S };
+
 	if (session == NULL)
 		return;
+	/* Who takes nothing does not keep it. */
+	(void)setsockopt(gnutls_transport_get_int(session->gnutls), SOL_SOCKET, SO_SNDTIMEO, &wait,
+			 sizeof(wait));
 	(void)gnutls_bye(session->gnutls, GNUTLS_SHUT_WR);
 	gnutls_deinit(session->gnutls);
 	free(session);

@@ -1,7 +1,7 @@
 /*
  * transmission: the requests of a client that has an export. A few workers take them in turn: who holds read_lock
  * reads the next one, with its data, lets another read, serves it, and answers under write_lock. There are as many
- * workers as requests are under way, up to a limit, and each has a buffer, that it keeps.
+ * workers as requests are under way, up to a limit, and each has a buffer, that it keeps for as long as requests come.
  *
  * Longer requests than a buffer are served piece by piece. So what a client can make the server hold is bounded,
  * however long its requests are, and what it does not take holds up itself alone.
@@ -14,13 +14,7 @@
 #define BUFFER_ALIGNMENT 4096U
 #define EXTENTS_MAX      65536U /* that are looked at for one block status */
 
-struct worker {
-	struct sz_nbd_connection *connection;
-	uint8_t *buffer;
-	size_t capacity;
-};
-
-static void buffer_free(struct worker *worker)
+static void buffer_free(struct sz_nbd_worker *worker)
 {
 	(void)atomic_fetch_sub(&worker->connection->server->buffer_bytes, worker->capacity);
 	free(worker->buffer);
@@ -29,7 +23,7 @@ static void buffer_free(struct worker *worker)
 }
 
 /* For so much, or for pieces of it. -ENOMEM: for nothing. */
-static int buffer_reserve(struct worker *worker, size_t length)
+static int buffer_reserve(struct sz_nbd_worker *worker, size_t length)
 {
 	atomic_size_t *total = &worker->connection->server->buffer_bytes;
 	size_t capacity = BUFFER_ALIGNMENT;
@@ -55,6 +49,32 @@ static int buffer_reserve(struct worker *worker, size_t length)
 		return 0;
 	buffer_free(worker);
 	return -ENOMEM;
+}
+
+static void buffer_park(struct sz_nbd_worker *worker)
+{
+	atomic_store(&worker->parked, TAKE(worker->buffer));
+}
+
+/* Under read_lock: what it parked, if that is there still. */
+static void buffer_unpark(struct sz_nbd_worker *worker)
+{
+	worker->buffer = atomic_exchange(&worker->parked, NULL);
+	if (worker->buffer == NULL)
+		worker->capacity = 0;
+}
+
+/* Under read_lock. No request has come for long: others may need what its workers have. */
+static void buffers_give_back(struct sz_nbd_connection *connection)
+{
+	for (unsigned int i = 0; i < connection->worker_count; i++) {
+		struct sz_nbd_worker *worker = &connection->workers[i];
+		uint8_t *parked = atomic_exchange(&worker->parked, NULL);
+
+		if (parked != NULL)
+			(void)atomic_fetch_sub(&connection->server->buffer_bytes, worker->capacity);
+		free(parked);
+	}
 }
 
 /* The client does not take what is sent: it is gone for good. */
@@ -94,13 +114,13 @@ static void result_answer(struct sz_nbd_connection *connection,
 	       sz_nbd_errno_of(result, (request->flags & NBD_CMD_FLAG_FAST_ZERO) != 0));
 }
 
-static uint32_t piece_length(const struct worker *worker, uint32_t left)
+static uint32_t piece_length(const struct sz_nbd_worker *worker, uint32_t left)
 {
 	return left < worker->capacity ? left : (uint32_t)worker->capacity;
 }
 
-static int piece_read(struct worker *worker, const struct sz_nbd_request *request, uint32_t at,
-		      uint32_t length)
+static int piece_read(struct sz_nbd_worker *worker, const struct sz_nbd_request *request,
+		      uint32_t at, uint32_t length)
 {
 	const struct sz_nbd_export *export = &worker->connection->export;
 
@@ -112,7 +132,7 @@ static int piece_read(struct worker *worker, const struct sz_nbd_request *reques
  * An answer that has to be in one piece, and is larger than the buffer: an error can be told before it begins only. So it is
  * read to be sure, and read again to be sent.
  */
-static void whole_read_serve(struct worker *worker, const struct sz_nbd_request *request)
+static void whole_read_serve(struct sz_nbd_worker *worker, const struct sz_nbd_request *request)
 {
 	struct sz_nbd_connection *connection = worker->connection;
 	uint8_t head[SZ_NBD_CHUNK_HEAD_MAX];
@@ -145,7 +165,7 @@ static void whole_read_serve(struct worker *worker, const struct sz_nbd_request 
 	(void)pthread_mutex_unlock(&connection->write_lock);
 }
 
-static void read_serve(struct worker *worker, const struct sz_nbd_request *request)
+static void read_serve(struct sz_nbd_worker *worker, const struct sz_nbd_request *request)
 {
 	struct sz_nbd_connection *connection = worker->connection;
 	uint8_t head[SZ_NBD_CHUNK_HEAD_MAX];
@@ -181,8 +201,8 @@ static int flush(const struct sz_nbd_export *export)
 }
 
 /* Several calls of the same export, as one: the last makes all of them durable. */
-static int write_piece(struct worker *worker, const struct sz_nbd_request *request, uint32_t at,
-		       uint32_t length)
+static int write_piece(struct sz_nbd_worker *worker, const struct sz_nbd_request *request,
+		       uint32_t at, uint32_t length)
 {
 	const struct sz_nbd_export *export = &worker->connection->export;
 	bool is_durable = (request->flags & NBD_CMD_FLAG_FUA) != 0;
@@ -195,7 +215,7 @@ static int write_piece(struct worker *worker, const struct sz_nbd_request *reque
 	return result;
 }
 
-static void write_serve(struct worker *worker, const struct sz_nbd_request *request)
+static void write_serve(struct sz_nbd_worker *worker, const struct sz_nbd_request *request)
 {
 	result_answer(worker->connection, request,
 		      write_piece(worker, request, 0, request->length));
@@ -231,7 +251,7 @@ static int extent_find(const struct sz_nbd_export *export, uint64_t offset, uint
 }
 
 /* Neighbours of a kind are one. *count_out: descriptors in the buffer, one at least; they may end early. */
-static int extents_collect(struct worker *worker, const struct sz_nbd_request *request,
+static int extents_collect(struct sz_nbd_worker *worker, const struct sz_nbd_request *request,
 			   uint32_t most, uint32_t *count_out)
 {
 	const struct sz_nbd_export *export = &worker->connection->export;
@@ -267,7 +287,7 @@ static int extents_collect(struct worker *worker, const struct sz_nbd_request *r
 	return 0;
 }
 
-static void status_serve(struct worker *worker, const struct sz_nbd_request *request)
+static void status_serve(struct sz_nbd_worker *worker, const struct sz_nbd_request *request)
 {
 	struct sz_nbd_connection *connection = worker->connection;
 	uint32_t most = (request->flags & NBD_CMD_FLAG_REQ_ONE) != 0 ? 1 : DESCRIPTORS_MAX;
@@ -291,7 +311,7 @@ static void status_serve(struct worker *worker, const struct sz_nbd_request *req
 }
 
 /* What has been checked; a write's data is in the buffer. */
-static void request_serve(struct worker *worker, const struct sz_nbd_request *request)
+static void request_serve(struct sz_nbd_worker *worker, const struct sz_nbd_request *request)
 {
 	struct sz_nbd_connection *connection = worker->connection;
 	int result = 0;
@@ -325,7 +345,7 @@ static void request_serve(struct worker *worker, const struct sz_nbd_request *re
  * The data of a write. Longer than the buffer it is written as it comes, and *is_served_out: the request is answered, or
  * its error is. An error: nothing more can be read.
  */
-static int data_take(struct worker *worker, const struct sz_nbd_request *request,
+static int data_take(struct sz_nbd_worker *worker, const struct sz_nbd_request *request,
 		     enum sz_nbd_errno refusal, bool *is_served_out)
 {
 	struct sz_nbd_connection *connection = worker->connection;
@@ -367,13 +387,17 @@ static enum sz_nbd_errno request_refusal(const struct sz_nbd_connection *connect
 }
 
 /* Under read_lock. False: there are no more. *is_served_out: nothing is left to be done. */
-static bool request_take(struct worker *worker, struct sz_nbd_request *request, bool *is_served_out)
+static bool request_take(struct sz_nbd_worker *worker, struct sz_nbd_request *request,
+			 bool *is_served_out)
 {
 	struct sz_nbd_connection *connection = worker->connection;
 	uint8_t head[SZ_NBD_REQUEST_HEAD];
 	enum sz_nbd_errno refusal;
 
 	*is_served_out = false;
+	while (sz_nbd_channel_await(&connection->channel) == -EAGAIN)
+		buffers_give_back(connection);
+	buffer_unpark(worker);
 	if (sz_nbd_channel_read(&connection->channel, head, sizeof(head)) != 0 ||
 	    !sz_nbd_request_decode(head, request) || request->type == NBD_CMD_DISC)
 		return false;
@@ -392,20 +416,23 @@ static void *worker_run(void *argument);
 /* Somebody is to read while this request is served. Under read_lock. */
 static void next_worker_start(struct sz_nbd_connection *connection)
 {
+	struct sz_nbd_worker *next = &connection->workers[connection->worker_count];
+
 	if (atomic_load(&connection->waiting) > 0 || connection->worker_count == WORKERS_MAX)
 		return;
-	if (pthread_create(&connection->workers[connection->worker_count], NULL, worker_run,
-			   connection) == 0)
+	next->connection = connection;
+	if (pthread_create(&next->thread, NULL, worker_run, next) == 0)
 		connection->worker_count++;
 }
 
-static bool work(struct worker *worker)
+static bool work(struct sz_nbd_worker *worker)
 {
 	struct sz_nbd_connection *connection = worker->connection;
 	struct sz_nbd_request request;
 	bool is_served = true;
 	bool is_ended;
 
+	buffer_park(worker);
 	(void)atomic_fetch_add(&connection->waiting, 1);
 	(void)pthread_mutex_lock(&connection->read_lock);
 	(void)atomic_fetch_sub(&connection->waiting, 1);
@@ -422,20 +449,23 @@ static bool work(struct worker *worker)
 
 static void *worker_run(void *argument)
 {
-	struct worker worker = { .connection = argument };
+	struct sz_nbd_worker *worker = argument;
 
 	(void)pthread_setname_np(pthread_self(), "nbd worker");
-	while (work(&worker))
+	while (work(worker))
 		;
-	buffer_free(&worker);
+	if (worker->buffer == NULL)
+		buffer_unpark(worker);
+	buffer_free(worker);
 	return NULL;
 }
 
 void sz_nbd_transmission(struct sz_nbd_connection *connection)
 {
 	connection->worker_count = 1;
-	(void)worker_run(connection);
+	connection->workers[0].connection = connection;
+	(void)worker_run(&connection->workers[0]);
 	/* Nothing is read any more, so no more are started. */
 	for (unsigned int i = 1; i < connection->worker_count; i++)
-		(void)pthread_join(connection->workers[i], NULL);
+		(void)pthread_join(connection->workers[i].thread, NULL);
 }

@@ -179,7 +179,7 @@ static void test_who_says_nothing_keeps_nobody_out(void **state)
 		check_alive(&server);
 	}
 	assert_true(is_cut_off(silent[0])); /* for those that came after it, and not for its time */
-	assert_true(sz_clock_ns() - begin_ns < HANDSHAKE_S / 2 * 1000000000ULL);
+	assert_true(sz_clock_ns() - begin_ns < HANDSHAKE_MS / 2 * 1000000ULL);
 	for (size_t i = 0; i < ARRAY_LENGTH(silent); i++)
 		(void)close(silent[i]);
 	server_stop(&server);
@@ -269,6 +269,109 @@ static void test_a_stop_finishes_what_was_begun(void **state)
 	}
 	assert_int_equal(atomic_load(&server.disk.opened), atomic_load(&server.disk.closed));
 	disk_free(&server.disk);
+}
+
+/* What has come, and is not begun when it ends, is refused in the protocol's word for that; and not done. */
+static void test_what_a_stop_finds_waiting_is_told_so(void **state)
+{
+	struct server server;
+	uint8_t data[512] = { 7 };
+	bool seen[WORKERS_MAX + 2] = { false };
+	int fd;
+
+	(void)state;
+	server_start(&server);
+	fd = client_ready(&server, false);
+	atomic_store(&server.disk.delay_ms, 1000);
+	for (size_t i = 0; i < WORKERS_MAX; i++) {
+		request_send(fd, 0, NBD_CMD_WRITE, i, i * (uint64_t)BLOCK, sizeof(data));
+		all_send(fd, data, sizeof(data));
+	}
+	while (atomic_load(&server.disk.begun) < WORKERS_MAX)
+		sz_sleep_ms(1);
+	request_send(fd, 0, NBD_CMD_WRITE, WORKERS_MAX, WORKERS_MAX * (uint64_t)BLOCK,
+		     sizeof(data));
+	all_send(fd, data, sizeof(data));
+	request_send(fd, 0, NBD_CMD_READ, WORKERS_MAX + 1, 0, sizeof(data));
+	sz_nbd_stop(server.nbd);
+	for (size_t i = 0; i < ARRAY_LENGTH(seen); i++) {
+		uint8_t answer[16];
+		uint64_t cookie;
+
+		assert_true(all_receive(fd, answer, sizeof(answer)));
+		assert_int_equal(get_be(answer, 4), 0x67446698);
+		cookie = get_be(answer + 8, 8);
+		assert_true(cookie < ARRAY_LENGTH(seen));
+		cookie %= ARRAY_LENGTH(seen); /* as the compiler wants it */
+		assert_false(seen[cookie]);
+		seen[cookie] = true;
+		assert_int_equal(get_be(answer + 4, 4),
+				 cookie < WORKERS_MAX ? NBD_SUCCESS : NBD_ESHUTDOWN);
+	}
+	assert_true(is_cut_off(fd));
+	(void)close(fd);
+	assert_int_equal(atomic_load(&server.disk.begun), WORKERS_MAX);
+	disk_free(&server.disk);
+}
+
+/* Who is in time stays, however long he says nothing then. */
+static void test_a_handshake_has_its_time(void **state)
+{
+	struct server server;
+	uint8_t greeting[18];
+	uint64_t begin_ns;
+	int late;
+	int in_time;
+
+	(void)state;
+	server_start(&server);
+	atomic_store(&server.nbd->handshake_ms, 1500);
+	begin_ns = sz_clock_ns();
+	late = client_connect(&server);
+	in_time = client_ready(&server, true);
+	assert_true(all_receive(late, greeting, sizeof(greeting)));
+	assert_false(all_receive(late, greeting, 1));
+	assert_true(sz_clock_ns() - begin_ns >= 1500 * 1000000ULL);
+	assert_true(sz_clock_ns() - begin_ns < HANDSHAKE_MS / 2 * 1000000ULL);
+	assert_int_equal(ask(in_time, 0, NBD_CMD_CACHE, 0, 1), 0);
+	(void)close(late);
+	(void)close(in_time);
+	server_stop(&server);
+}
+
+/* What a connection took for its requests is given back when none come, and had again when they do. */
+static void test_who_is_idle_keeps_no_room(void **state)
+{
+	static uint8_t data[3 << 20];
+	struct server server;
+	int fds[4];
+
+	(void)state;
+	server_start(&server);
+	atomic_store(&server.nbd->idle_ms, 200);
+	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++)
+		fds[i] = client_ready(&server, i % 2 == 0);
+	for (unsigned int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < ARRAY_LENGTH(fds); i++) {
+			const uint8_t fill = (uint8_t)(round * 16U + i + 1);
+
+			memset(data, fill, sizeof(data));
+			assert_int_equal(ask_write(fds[i], 0, 100, data, sizeof(data)), 0);
+			memset(data, 0, sizeof(data));
+			assert_int_equal(ask_read(fds[i], i % 2 == 0, 0, 100, data, sizeof(data)),
+					 0);
+			assert_int_equal(data[0], fill);
+			assert_int_equal(data[sizeof(data) - 1], fill);
+		}
+		assert_true(round > 0 || atomic_load(&server.nbd->buffer_bytes) >= PIECE_BYTES);
+		for (unsigned int i = 0; i < 1000 && atomic_load(&server.nbd->buffer_bytes) > 0;
+		     i++)
+			sz_sleep_ms(10);
+		assert_int_equal(atomic_load(&server.nbd->buffer_bytes), 0);
+	}
+	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++)
+		(void)close(fds[i]);
+	server_stop(&server);
 }
 
 static void test_a_place_that_is_taken_is_left_alone(void **state)
@@ -391,6 +494,9 @@ int main(void)
 		cmocka_unit_test(test_too_many_clients_are_refused_and_come_in_later),
 		cmocka_unit_test(test_who_takes_no_answers_hurts_himself_alone),
 		cmocka_unit_test(test_a_stop_finishes_what_was_begun),
+		cmocka_unit_test(test_what_a_stop_finds_waiting_is_told_so),
+		cmocka_unit_test(test_a_handshake_has_its_time),
+		cmocka_unit_test(test_who_is_idle_keeps_no_room),
 		cmocka_unit_test(test_a_place_that_is_taken_is_left_alone),
 		cmocka_unit_test(test_one_of_several_starters_gets_the_place),
 	};

@@ -39,6 +39,8 @@ static int create(struct invocation *invocation, struct session *session)
 				       ? (uint32_t)options->block_bytes
 				       : SZ_VOLUME_BLOCK_BYTES,
 		.is_sparse = option_is_given(invocation, OPTION_SPARSE),
+		.properties = options->properties,
+		.property_count = options->property_count,
 	};
 	int result;
 

@@ -150,10 +150,16 @@ static int volume_trim(void *context, uint64_t offset, uint64_t length, bool is_
 	return sz_volume_trim(context, offset, length, is_durable);
 }
 
-/* Zeros are freed, so it is always fast; what room is reserved stays so. */
+/* Zeros are freed, which is fast; what room is reserved stays so. */
 static int volume_write_zeroes(void *context, uint64_t offset, uint64_t length, unsigned int flags)
 {
-	return sz_volume_zero(context, offset, length, (flags & SZ_NBD_ZERO_DURABLE) != 0);
+	const bool is_durable = (flags & SZ_NBD_ZERO_DURABLE) != 0;
+
+	if ((flags & SZ_NBD_ZERO_KEEP) == 0)
+		return sz_volume_zero(context, offset, length, is_durable);
+	if ((flags & SZ_NBD_ZERO_FAST) != 0 && sz_volume_stores_zeros(context))
+		return -EOPNOTSUPP;
+	return sz_volume_zero_keep(context, offset, length, is_durable);
 }
 
 static int volume_flush(void *context)

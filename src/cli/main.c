@@ -43,7 +43,7 @@ static const struct command commands[] = {
 	{ "create-dataset", "STORE NAME", "make a dataset: a file system of its own", 2, 2, WRITING,
 	  cmd_create_dataset, true },
 	{ "create-volume", "STORE NAME", "make a volume: a block device in the pool", 2, 2,
-	  WRITING | BIT(VOLUME_SIZE) | BIT(BLOCK_SIZE) | BIT(SPARSE) | BIT(PARENTS),
+	  WRITING | BIT(VOLUME_SIZE) | BIT(BLOCK_SIZE) | BIT(SPARSE) | BIT(PARENTS) | BIT(PROPERTY),
 	  cmd_create_volume, true },
 	{ "volumes", "STORE", "list the volumes", 1, 1, READING | BIT(JSON), cmd_volumes, true },
 	{ "destroy-volume", "STORE NAME", "destroy a volume", 2, 2, WRITING | BIT(YES),

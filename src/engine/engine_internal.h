@@ -55,8 +55,6 @@ void sz_accounting_register(void);
 /* The properties of a new pool: pool properties and properties of the root dataset. */
 int sz_properties_make(const struct sz_property *properties, size_t count, nvlist_t **pool_out,
 		       nvlist_t **dataset_out, struct sz_error *error);
-/* Of the new root dataset; takes from the list what is not a property alone. */
-int sz_properties_set(const char *dataset, nvlist_t *properties, struct sz_error *error);
 
 /* Before an export: a disk with little room gets back what the pool has free, as far as the last seal does that. */
 void sz_pool_give_back(struct sz_pool *);

@@ -17,6 +17,12 @@ int sz_dataset_name(const char *dataset, const char *snapshot,
 int sz_dataset_name_check(const char *dataset, const char *kind, char name[SZ_DATASET_NAME_BYTES],
 			  struct sz_error *error) MUST_CHECK;
 
+/* Properties of a new volume, the caller's. -EINVAL: no such one, or value; or refused. */
+int sz_volume_properties_make(const struct sz_property *properties, size_t count,
+			      nvlist_t **list_out, struct sz_error *error) MUST_CHECK;
+/* Of a new dataset; takes from the list what is not a property alone. */
+int sz_properties_set(const char *dataset, nvlist_t *properties, struct sz_error *error) MUST_CHECK;
+
 /* -errno for an error of ZFS. */
 int sz_zfs_error(int zfs_error);
 /* Assigns the transaction; aborts it when that fails. */

@@ -22,22 +22,23 @@ static const struct {
 	zfs_prop_t property;
 	/* Not NULL: ZFS keeps to what this sets, and not to the property alone. */
 	int (*set)(const char *dataset, zprop_source_t source, uint64_t value);
+	bool is_volumes; /* volumes have it, too */
 } dataset_properties[] = {
-	{ ZFS_PROP_ATIME, NULL },
-	{ ZFS_PROP_CHECKSUM, NULL },
-	{ ZFS_PROP_COMPRESSION, NULL },
-	{ ZFS_PROP_COPIES, NULL },
-	{ ZFS_PROP_DEDUP, NULL },
-	{ ZFS_PROP_DNODESIZE, NULL },
-	{ ZFS_PROP_PREFETCH, NULL },
-	{ ZFS_PROP_PRIMARYCACHE, NULL },
-	{ ZFS_PROP_QUOTA, dsl_dir_set_quota },
-	{ ZFS_PROP_RECORDSIZE, NULL },
-	{ ZFS_PROP_REDUNDANT_METADATA, NULL },
-	{ ZFS_PROP_REFQUOTA, dsl_dataset_set_refquota },
-	{ ZFS_PROP_RELATIME, NULL },
-	{ ZFS_PROP_SYNC, NULL },
-	{ ZFS_PROP_XATTR, NULL },
+	{ ZFS_PROP_ATIME, NULL, false },
+	{ ZFS_PROP_CHECKSUM, NULL, true },
+	{ ZFS_PROP_COMPRESSION, NULL, true },
+	{ ZFS_PROP_COPIES, NULL, true },
+	{ ZFS_PROP_DEDUP, NULL, true },
+	{ ZFS_PROP_DNODESIZE, NULL, false },
+	{ ZFS_PROP_PREFETCH, NULL, true },
+	{ ZFS_PROP_PRIMARYCACHE, NULL, true },
+	{ ZFS_PROP_QUOTA, dsl_dir_set_quota, false },
+	{ ZFS_PROP_RECORDSIZE, NULL, false },
+	{ ZFS_PROP_REDUNDANT_METADATA, NULL, true },
+	{ ZFS_PROP_REFQUOTA, dsl_dataset_set_refquota, false },
+	{ ZFS_PROP_RELATIME, NULL, false },
+	{ ZFS_PROP_SYNC, NULL, true },
+	{ ZFS_PROP_XATTR, NULL, false },
 };
 static const zpool_prop_t pool_properties[] = { ZPOOL_PROP_AUTOTRIM, ZPOOL_PROP_COMMENT };
 
@@ -144,26 +145,30 @@ static int add_dataset(nvlist_t *list, zfs_prop_t property, const struct sz_prop
 }
 
 /* One that cannot be set: it is known to ZFS, or not. */
-static int refuse(const struct sz_property *given, struct sz_error *error)
+static int refuse(const struct sz_property *given, bool is_volume, struct sz_error *error)
 {
 	char possible[320] = "";
+	const char *separator = "";
 
 	if (zpool_name_to_prop(given->name) == ZPOOL_PROP_INVAL &&
 	    zfs_name_to_prop(given->name) == ZPROP_INVAL)
 		return sz_fail(error, -EINVAL,
 			       "there is no property '%s' (see zpoolprops(7), zfsprops(7))",
 			       given->name);
-	for (size_t i = 0; i < ARRAY_LENGTH(pool_properties); i++) {
+	for (size_t i = 0; !is_volume && i < ARRAY_LENGTH(pool_properties); i++) {
 		(void)strlcat(possible, zpool_prop_to_name(pool_properties[i]), sizeof(possible));
 		(void)strlcat(possible, ", ", sizeof(possible));
 	}
 	for (size_t i = 0; i < ARRAY_LENGTH(dataset_properties); i++) {
-		(void)strlcat(possible, i > 0 ? ", " : "", sizeof(possible));
+		if (is_volume && !dataset_properties[i].is_volumes)
+			continue;
+		(void)strlcat(possible, separator, sizeof(possible));
 		(void)strlcat(possible, zfs_prop_to_name(dataset_properties[i].property),
 			      sizeof(possible));
+		separator = ", ";
 	}
-	return sz_fail(error, -EINVAL, "the property '%s' cannot be set; these can: %s",
-		       given->name, possible);
+	return sz_fail(error, -EINVAL, "the property '%s' cannot be set%s; these can: %s",
+		       given->name, is_volume ? " of a volume" : "", possible);
 }
 
 static int add(nvlist_t *pool, nvlist_t *dataset, const struct sz_property *given,
@@ -183,7 +188,32 @@ static int add(nvlist_t *pool, nvlist_t *dataset, const struct sz_property *give
 	for (size_t i = 0; i < ARRAY_LENGTH(dataset_properties); i++)
 		if (zfs_name_to_prop(given->name) == dataset_properties[i].property)
 			return add_dataset(dataset, dataset_properties[i].property, given, error);
-	return refuse(given, error);
+	return refuse(given, false, error);
+}
+
+static int add_volumes(nvlist_t *list, const struct sz_property *given, struct sz_error *error)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(dataset_properties); i++)
+		if (dataset_properties[i].is_volumes &&
+		    zfs_name_to_prop(given->name) == dataset_properties[i].property)
+			return add_dataset(list, dataset_properties[i].property, given, error);
+	return refuse(given, true, error);
+}
+
+int sz_volume_properties_make(const struct sz_property *properties, size_t count,
+			      nvlist_t **list_out, struct sz_error *error)
+{
+	nvlist_t *list = fnvlist_alloc();
+	int result = 0;
+
+	for (size_t i = 0; result == 0 && i < count; i++)
+		result = add_volumes(list, &properties[i], error);
+	if (result != 0) {
+		fnvlist_free(list);
+		return result;
+	}
+	*list_out = list;
+	return 0;
 }
 
 int sz_properties_make(const struct sz_property *properties, size_t count, nvlist_t **pool_out,

@@ -156,6 +156,30 @@ int sz_volume_zero(struct sz_volume *volume, uint64_t offset, uint64_t length, b
 	return result;
 }
 
+bool sz_volume_stores_zeros(const struct sz_volume *volume)
+{
+	return !is_reserved(volume) && volume->os->os_compress == ZIO_COMPRESS_OFF;
+}
+
+int sz_volume_zero_keep(struct sz_volume *volume, uint64_t offset, uint64_t length, bool is_durable)
+{
+	static const uint8_t zeros[PIECE_BYTES];
+	int result = 0;
+
+	if (!sz_volume_stores_zeros(volume) || !is_within(volume, offset, length))
+		return sz_volume_zero(volume, offset, length, is_durable);
+	while (result == 0 && length > 0) {
+		uint64_t piece = MIN(length, PIECE_BYTES - offset % PIECE_BYTES);
+
+		/* The last one's commit is of all. */
+		result = sz_volume_write(volume, zeros, piece, offset,
+					 is_durable && piece == length);
+		offset += piece;
+		length -= piece;
+	}
+	return result;
+}
+
 int sz_volume_trim(struct sz_volume *volume, uint64_t offset, uint64_t length, bool is_durable)
 {
 	uint64_t block = volume->block_bytes;

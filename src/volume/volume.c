@@ -133,7 +133,6 @@ static int create_fail(struct sz_error *error, int zfs_error, const char *name)
 	}
 }
 
-/* The volume goes again if its room is not there. */
 static int room_reserve(struct sz_pool *pool, const char *name, const char *full,
 			const struct sz_volume_new *new, struct sz_error *error)
 {
@@ -146,7 +145,6 @@ static int room_reserve(struct sz_pool *pool, const char *name, const char *full
 		result = dsl_dataset_set_refreservation(full, ZPROP_SRC_LOCAL, bytes);
 	if (result == 0)
 		return 0;
-	(void)dsl_destroy_head(full);
 	if (result != ENOSPC)
 		return create_fail(error, result, name);
 	return sz_fail(
@@ -156,22 +154,41 @@ static int room_reserve(struct sz_pool *pool, const char *name, const char *full
 		name, (unsigned long long)(bytes >> 20));
 }
 
+/* The volume goes again if its properties cannot be set, or its room is not there, for which they count. */
+static int created_finish(struct sz_pool *pool, const char *name, const char *full,
+			  const struct sz_volume_new *new, nvlist_t *properties,
+			  struct sz_error *error)
+{
+	int result = nvlist_empty(properties) ? 0 : sz_properties_set(full, properties, error);
+
+	if (result == 0 && !new->is_sparse)
+		result = room_reserve(pool, name, full, new, error);
+	if (result != 0)
+		(void)dsl_destroy_head(full);
+	return result;
+}
+
 int sz_volume_create(struct sz_pool *pool, const char *name, const struct sz_volume_new *new,
 		     struct sz_error *error)
 {
 	struct sz_volume_new filled = *new;
 	char full[SZ_DATASET_NAME_BYTES];
+	nvlist_t *properties = NULL;
 	int result;
 
 	if (filled.block_bytes == 0)
 		filled.block_bytes = SZ_VOLUME_BLOCK_BYTES;
 	result = new_check(pool, name, &filled, full, error);
+	if (result == 0)
+		result = sz_volume_properties_make(new->properties, new->property_count,
+						   &properties, error);
 	if (result != 0)
 		return result;
 	result = dmu_objset_create(full, DMU_OST_ZVOL, 0, NULL, volume_fill, &filled);
-	if (result != 0)
-		return create_fail(error, result, name);
-	return filled.is_sparse ? 0 : room_reserve(pool, name, full, &filled, error);
+	result = result != 0 ? create_fail(error, result, name)
+			     : created_finish(pool, name, full, &filled, properties, error);
+	fnvlist_free(properties);
+	return result;
 }
 
 /* -ENOENT · EINVAL: no volume; of ZFS, as volume_fail takes them. */

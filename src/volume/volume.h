@@ -27,10 +27,12 @@ struct sz_volume_new {
 	uint64_t size_bytes;  /* a multiple of block_bytes */
 	uint32_t block_bytes; /* a power of two */
 	bool is_sparse;       /* no room is reserved: writing may fail with -ENOSPC */
+	const struct sz_property *properties; /* else as those of what is above it */
+	size_t property_count;
 };
 /*
  * Makes a volume of zeros; on disk when it returns. Unless it is sparse, the pool's room for all of it is reserved, as
- * 'zfs create -V' reckons it. -EINVAL: the name, the sizes, or a volume is above it · -EEXIST · -ENOENT: nothing is above
+ * 'zfs create -V' reckons it. -EINVAL: the name, the sizes, a property, or a volume is above it · -EEXIST · -ENOENT: nothing is above
  * it · -ENOSPC: there is less room than is to be reserved · -EROFS
  */
 int sz_volume_create(struct sz_pool *, const char *name, const struct sz_volume_new *,
@@ -76,6 +78,13 @@ int sz_volume_write(struct sz_volume *, const void *buffer, size_t length, uint6
 /* What is in the range is not needed: the whole blocks in it are freed, and are zeros then. */
 int sz_volume_trim(struct sz_volume *, uint64_t offset, uint64_t length,
 		   bool is_durable) MUST_CHECK;
+/*
+ * As zero, but what is written there later is not to fail for lack of room: if it is not reserved, the zeros are stored.
+ * That is no promise where compression makes holes of zeros.
+ */
+int sz_volume_zero_keep(struct sz_volume *, uint64_t offset, uint64_t length,
+			bool is_durable) MUST_CHECK;
+bool sz_volume_stores_zeros(const struct sz_volume *); /* that does, and takes as long as writing */
 /* The range is zeros then; its whole blocks are freed. */
 int sz_volume_zero(struct sz_volume *, uint64_t offset, uint64_t length,
 		   bool is_durable) MUST_CHECK;

@@ -353,7 +353,7 @@ static void test_who_is_idle_keeps_no_room(void **state)
 		fds[i] = client_ready(&server, i % 2 == 0);
 	for (unsigned int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < ARRAY_LENGTH(fds); i++) {
-			const uint8_t fill = (uint8_t)(round * 16U + i + 1);
+			const uint8_t fill = (uint8_t)(16 * (size_t)round + i + 1);
 
 			memset(data, fill, sizeof(data));
 			assert_int_equal(ask_write(fds[i], 0, 100, data, sizeof(data)), 0);

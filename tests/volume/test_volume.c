@@ -559,6 +559,90 @@ static void snapshots_use(void)
 	pool_end();
 }
 
+static uint64_t property_of(const char *full, zfs_prop_t property)
+{
+	uint64_t value = 0;
+
+	NEED(dsl_prop_get_integer(full, zfs_prop_to_name(property), &value, NULL) == 0);
+	return value;
+}
+
+static bool is_hole(uint64_t offset)
+{
+	uint64_t length;
+	bool result;
+
+	NEED(sz_volume_extent(volume, offset, 4096, &length, &result) == 0);
+	return result;
+}
+
+static void properties_use(void)
+{
+	static const struct sz_property good[] = { { "compression", "off" },
+						   { "checksum", "sha256" },
+						   { "copies", "2" },
+						   { "sync", "always" } };
+	static const struct sz_property bad[] = {
+		{ "checksum", "off" },    { "compression", "x" }, { "copies", "9" },
+		{ "recordsize", "128K" }, { "no such", "on" },    { "comment", "text" },
+	};
+	struct sz_volume_new new = { .size_bytes = 4 * MIB,
+				     .is_sparse = true,
+				     .properties = good,
+				     .property_count = ARRAY_LENGTH(good) };
+	struct sz_error error = { 0 };
+	struct sz_volume_info info;
+
+	pool_new();
+	NEED_OK(sz_volume_create(pool, "disk", &new, &error), &error);
+	NEED(property_of("szpool/disk", ZFS_PROP_COMPRESSION) == ZIO_COMPRESS_OFF);
+	NEED(property_of("szpool/disk", ZFS_PROP_CHECKSUM) == ZIO_CHECKSUM_SHA256);
+	NEED(property_of("szpool/disk", ZFS_PROP_COPIES) == 2);
+	NEED(property_of("szpool/disk", ZFS_PROP_SYNC) == ZFS_SYNC_ALWAYS);
+	new.property_count = 1;
+	for (size_t i = 0; i < ARRAY_LENGTH(bad); i++) {
+		error = (struct sz_error){ 0 };
+		new.properties = &bad[i];
+		NEED(sz_volume_create(pool, "other", &new, &error) == -EINVAL);
+		NEED(strstr(error.text, bad[i].name) != NULL);
+		NEED(sz_volume_find(pool, "other", &info, &error) == -ENOENT);
+	}
+	/* What is reserved is for the copies, too. */
+	new.properties = &good[2];
+	new.is_sparse = false;
+	error = (struct sz_error){ 0 };
+	NEED_OK(sz_volume_create(pool, "twice", &new, &error), &error);
+	NEED_OK(sz_volume_find(pool, "twice", &info, &error), &error);
+	NEED(info.reserved_bytes >= 2 * new.size_bytes);
+
+	/* Room is kept by zeros that are stored, where nothing is reserved. */
+	volume_open("disk");
+	NEED(sz_volume_stores_zeros(volume));
+	memset(buffer, 'a', 3 * MIB);
+	NEED(sz_volume_write(volume, buffer, 3 * MIB, 0, false) == 0);
+	NEED(sz_volume_zero_keep(volume, 100, 3 * MIB - 200, true) == 0);
+	NEED(sz_volume_zero_keep(volume, 3 * MIB, MIB + 1, true) == -EINVAL);
+	NEED(!is_hole(0) && !is_hole(MIB) && !is_hole(3 * MIB - 4096) && is_hole(3 * MIB));
+	NEED(sz_volume_read(volume, buffer, 3 * MIB, 0) == 0);
+	for (uint64_t i = 0; i < 3 * MIB; i++)
+		NEED(buffer[i] == (i < 100 || i >= 3 * MIB - 100 ? 'a' : 0));
+	NEED(sz_volume_zero(volume, 0, 3 * MIB, true) == 0);
+	NEED(is_hole(0) && is_hole(MIB));
+	sz_volume_close(volume);
+	volume_open("twice");
+	NEED(!sz_volume_stores_zeros(volume));
+	NEED(sz_volume_zero_keep(volume, 0, MIB, true) == 0 && is_hole(0));
+	sz_volume_close(volume);
+	pool_end();
+}
+
+static void test_properties(void **state)
+{
+	(void)state;
+	devices_clear();
+	step(properties_use);
+}
+
 static void test_snapshots(void **state)
 {
 	(void)state;
@@ -954,8 +1038,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_model),     CASE(test_threads),       CASE(test_flush),
 		CASE(test_disabled),  CASE(test_kills),         CASE(test_records),
-		CASE(test_snapshots), CASE(test_rollback_race), CASE(test_creation),
-		CASE(test_full),      CASE(test_suspended),
+		CASE(test_snapshots), CASE(test_rollback_race), CASE(test_properties),
+		CASE(test_creation),  CASE(test_full),          CASE(test_suspended),
 	};
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,

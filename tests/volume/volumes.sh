@@ -53,6 +53,10 @@ round() { # HOW
 	fails "a name that is none" 1 "cannot be a volume's name" run create-volume -V 1M store 'a*b'
 	fails "nothing above it" 1 "'szpool create-dataset' makes one" run create-volume -V 1M store vm/disk
 	prints "none was made" "" names
+	fails "without checksums" 1 "checksum=off is refused" run create-volume -V 1M -o checksum=off store disk
+	fails "a property of files" 1 "cannot be set of a volume; these can: checksum, " run create-volume -V 1M -o atime=on store disk
+	ok "with properties" run create-volume -s -V 1M -o compression=off -o sync=always store plain
+	ok "destroyed" run destroy-volume --yes store plain
 	ok "create-volume" run create-volume -V 20M store disk
 	fails "once more" 1 "already" run create-volume -V 20M store disk
 	fails "below a volume" 1 "volumes have nothing below them" run create-volume -V 20M store disk/below

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <jansson.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -313,10 +312,7 @@ static int stop(struct invocation *invocation)
 		nbd_stop();
 		return 0;
 	}
-	if (kill(getpid(), SIGTERM) != 0)
-		return sz_fail(&invocation->error, -errno, "it cannot be stopped");
-	console_current()->waits_for_end = true;
-	return 0;
+	return serve_stop(invocation);
 }
 
 /* In a process that has it open for others, which goes on. */
@@ -358,11 +354,7 @@ static int serve(struct invocation *invocation, struct daemon *daemon)
 	if (result == 0)
 		serve_until_interrupted(listener);
 	nbd_stop(); /* where it has not come that far */
-	sz_control_unlisten(store, listener);
-	session_share(NULL, NULL);
-	result = session_close(invocation, &session, result);
-	serve_end(result, &invocation->error);
-	return result;
+	return serve_close(invocation, &session, listener, result);
 }
 
 /* What is wrong with the options is told before anything is asked for. The working folder is another one later. */
@@ -396,9 +388,7 @@ int cmd_nbd(struct invocation *invocation)
 	int result = options_check(invocation);
 
 	if (result == 0 && option_is_given(invocation, OPTION_STOP))
-		return is_here ? sz_fail(&invocation->error, -ENOENT, "%s: no process serves it",
-					 invocation->operands[0])
-			       : stop(invocation);
+		return stop(invocation);
 	if (result == 0 && option_is_given(invocation, OPTION_LIST))
 		return list(invocation);
 	if (result == 0)

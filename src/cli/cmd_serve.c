@@ -6,10 +6,6 @@
 
 #include "control/control.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <unistd.h>
-
 static int serve(struct invocation *invocation, struct daemon *daemon)
 {
 	const char *store = invocation->operands[0];
@@ -26,23 +22,7 @@ static int serve(struct invocation *invocation, struct daemon *daemon)
 		result = daemon_ready(daemon, error);
 	if (result == 0)
 		serve_until_interrupted(listener);
-	sz_control_unlisten(store, listener);
-	session_share(NULL, NULL);
-	result = session_close(invocation, &session, result);
-	serve_end(result, &invocation->error);
-	return result;
-}
-
-/* In the process that serves: as a signal from outside would. */
-static int stop(struct invocation *invocation)
-{
-	if (console_current() == console_own())
-		return sz_fail(&invocation->error, -ENOENT, "%s: no process serves it",
-			       invocation->operands[0]);
-	if (kill(getpid(), SIGTERM) != 0)
-		return sz_fail(&invocation->error, -errno, "it cannot be stopped");
-	console_current()->waits_for_end = true;
-	return 0;
+	return serve_close(invocation, &session, listener, result);
 }
 
 int cmd_serve(struct invocation *invocation)
@@ -52,7 +32,7 @@ int cmd_serve(struct invocation *invocation)
 	int result = 0;
 
 	if (option_is_given(invocation, OPTION_STOP))
-		return stop(invocation);
+		return serve_stop(invocation);
 	/* The working folder is another one later. */
 	path = realpath(invocation->operands[0], NULL);
 	if (path != NULL)

@@ -14,11 +14,6 @@ struct target {
 	const char *snapshot;
 };
 
-static void target_fini(struct target *target)
-{
-	free(target->volume);
-}
-
 /* The volume is there. */
 static int target_find(struct invocation *invocation, const struct session *session,
 		       struct target *target)
@@ -38,6 +33,24 @@ static int target_find(struct invocation *invocation, const struct session *sess
 	return result == 0 ? 0 : store_fail(invocation, result);
 }
 
+/* A change of what is asked for. */
+typedef int change_fn(struct invocation *, struct session *, const struct target *);
+
+static int with_target(struct invocation *invocation, enum session_parts parts, change_fn *change)
+{
+	struct target target = { 0 };
+	struct session session;
+	int result = session_open(invocation, false, parts, &session);
+
+	if (result != 0)
+		return result;
+	result = target_find(invocation, &session, &target);
+	if (result == 0)
+		result = change(invocation, &session, &target);
+	free(target.volume);
+	return session_close(invocation, &session, result);
+}
+
 /* What its intent log has is in it then. */
 static int volume_replay(struct invocation *invocation, const struct session *session,
 			 const char *name)
@@ -51,8 +64,7 @@ static int volume_replay(struct invocation *invocation, const struct session *se
 	return 0;
 }
 
-static int take(struct invocation *invocation, const struct session *session,
-		const struct target *target)
+static int take(struct invocation *invocation, struct session *session, const struct target *target)
 {
 	int result = 0;
 
@@ -69,18 +81,8 @@ static int take(struct invocation *invocation, const struct session *session,
 
 int cmd_snapshot(struct invocation *invocation)
 {
-	struct target target = { 0 };
-	struct session session;
 	/* The file system too: what its intent log has is to be in it. */
-	int result = session_open(invocation, false, SESSION_FS, &session);
-
-	if (result != 0)
-		return result;
-	result = target_find(invocation, &session, &target);
-	if (result == 0)
-		result = take(invocation, &session, &target);
-	target_fini(&target);
-	return session_close(invocation, &session, result);
+	return with_target(invocation, SESSION_FS, take);
 }
 
 struct listing {
@@ -191,7 +193,7 @@ static int sought_find(struct invocation *invocation, const struct session *sess
 	return 0;
 }
 
-static int destroy(struct invocation *invocation, const struct session *session,
+static int destroy(struct invocation *invocation, struct session *session,
 		   const struct target *target)
 {
 	char question[SZ_VOLUME_NAME_BYTES + SZ_SNAPSHOT_NAME_BYTES + 96];
@@ -217,17 +219,7 @@ static int destroy(struct invocation *invocation, const struct session *session,
 
 int cmd_destroy_snapshot(struct invocation *invocation)
 {
-	struct target target = { 0 };
-	struct session session;
-	int result = session_open(invocation, false, SESSION_POOL, &session);
-
-	if (result != 0)
-		return result;
-	result = target_find(invocation, &session, &target);
-	if (result == 0)
-		result = destroy(invocation, &session, &target);
-	target_fini(&target);
-	return session_close(invocation, &session, result);
+	return with_target(invocation, SESSION_POOL, destroy);
 }
 
 /* A volume is closed, if nobody uses it, and its intent log is empty once it was opened. */
@@ -286,16 +278,6 @@ static int roll_back(struct invocation *invocation, struct session *session,
 
 int cmd_rollback(struct invocation *invocation)
 {
-	struct target target = { 0 };
-	struct session session;
 	/* The file system too: the intent log is not to be replayed onto something else. */
-	int result = session_open(invocation, false, SESSION_FS, &session);
-
-	if (result != 0)
-		return result;
-	result = target_find(invocation, &session, &target);
-	if (result == 0)
-		result = roll_back(invocation, &session, &target);
-	target_fini(&target);
-	return session_close(invocation, &session, result);
+	return with_target(invocation, SESSION_FS, roll_back);
 }

@@ -300,6 +300,26 @@ void serve_end(int result, const struct sz_error *error)
 	stopper = -1;
 }
 
+int serve_stop(struct invocation *invocation)
+{
+	if (console_current() == console_own())
+		return sz_fail(&invocation->error, -ENOENT, "%s: no process serves it",
+			       invocation->operands[0]);
+	if (kill(getpid(), SIGTERM) != 0)
+		return sz_fail(&invocation->error, -errno, "it cannot be stopped");
+	console_current()->waits_for_end = true;
+	return 0;
+}
+
+int serve_close(struct invocation *invocation, struct session *session, int listener, int result)
+{
+	sz_control_unlisten(invocation->operands[0], listener);
+	session_share(NULL, NULL);
+	result = session_close(invocation, session, result);
+	serve_end(result, &invocation->error);
+	return result;
+}
+
 /* What is typed at the terminal interrupts the command, not this process, which only waits for it. */
 static void *interrupts_pass(void *argument)
 {

@@ -117,6 +117,7 @@ int sz_kdf_derive(enum sz_kdf kdf, const char *passphrase, size_t length,
 {
 	uint8_t salt_used[ARGON2_SALT_BYTES];
 	argon2_context context;
+	uint8_t *read_only;
 
 	assert((size_t)kdf < SZ_KDF_COUNT);
 	if (length < 1 || length > SZ_PASSPHRASE_MAX_BYTES)
@@ -124,11 +125,12 @@ int sz_kdf_derive(enum sz_kdf kdf, const char *passphrase, size_t length,
 	if (presets[kdf].memory_bytes > available_bytes())
 		return -ENOMEM;
 	memcpy(salt_used, salt, sizeof(salt_used));
+	/* libargon2's pointer is to what it may wipe, if a flag says so: none does. */
+	memcpy(&read_only, &passphrase, sizeof(read_only));
 	context = (argon2_context){
 		.out = out,
 		.outlen = SZ_KEY_BYTES,
-		.pwd = (uint8_t *)(uintptr_t)
-			passphrase, /* read only: no flag asks that it be wiped */
+		.pwd = read_only,
 		.pwdlen = (uint32_t)length,
 		.salt = salt_used,
 		.saltlen = sizeof(salt_used),

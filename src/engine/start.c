@@ -39,24 +39,26 @@ __attribute__((visibility("default"))) boolean_t abd_size_alloc_linear(size_t si
  * Likewise: libzpool's reads /dev/urandom for each of the numbers by which ZFS chooses among its lists, a system call for
  * each buffer that the ARC drops. The same source, in larger pieces, a thread each.
  */
-__attribute__((visibility("default"))) int random_get_pseudo_bytes(uint8_t *bytes, size_t count)
+__attribute__((visibility("default"))) int random_get_pseudo_bytes(uint8_t *ptr, size_t len)
 {
 	static __thread uint8_t ready[RANDOM_BYTES];
 	static __thread size_t left;
 
-	while (count > 0) {
+	while (len > 0) {
 		size_t some;
 
 		if (left == 0) {
+			ssize_t got = getrandom(ready, sizeof(ready), 0);
+
 			/* So few bytes come whole, and without a wait. */
-			VERIFY3S(getrandom(ready, sizeof(ready), 0), ==, sizeof(ready));
+			VERIFY(got == sizeof(ready));
 			left = sizeof(ready);
 		}
-		some = count < left ? count : left;
-		memcpy(bytes, ready + sizeof(ready) - left, some);
+		some = len < left ? len : left;
+		memcpy(ptr, ready + sizeof(ready) - left, some);
 		left -= some;
-		bytes += some;
-		count -= some;
+		ptr += some;
+		len -= some;
 	}
 	return 0;
 }

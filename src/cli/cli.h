@@ -373,9 +373,9 @@ void warn(const char *format, ...) PRINTF_LIKE(1, 2);
 /* serve.c: commands of other processes, until this one is interrupted. */
 void serve_until_interrupted(int listener);
 /* Ends the process that serves, as a signal from outside would; the command's answer comes when it has. */
-int serve_stop(struct invocation *invocation);
+int serve_stop(struct invocation *) MUST_CHECK;
 /* After that, with a session that is shared; listener: -1 if there is none. Returns the first error. */
-int serve_close(struct invocation *invocation, struct session *session, int listener, int result);
+int serve_close(struct invocation *, struct session *session, int listener, int result) MUST_CHECK;
 /* Tells who asked for the end what came of it. */
 void serve_end(int result, const struct sz_error *error);
 /* What 'szpool umount' ends, and the process with it; NULL: nothing. */

@@ -32,7 +32,7 @@ static bool use_begin(void)
 	bool is_served;
 
 	(void)pthread_mutex_lock(&lock);
-	is_served = server != NULL && !is_changing;
+	is_served = !is_changing && server != NULL;
 	users += is_served ? 1 : 0;
 	(void)pthread_mutex_unlock(&lock);
 	return is_served;

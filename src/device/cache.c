@@ -303,7 +303,8 @@ int sz_object_get(struct sz_store *store, const struct sz_device *device, const 
 	return result;
 }
 
-struct object *sz_object_get_cached(struct sz_store *store, const struct sz_ref *ref)
+int sz_object_get_cached(struct sz_store *store, const struct sz_ref *ref,
+			 struct object **object_out)
 {
 	struct object *object = cache_hold(store, ref);
 	bool is_whole = false;
@@ -314,7 +315,8 @@ struct object *sz_object_get_cached(struct sz_store *store, const struct sz_ref 
 	}
 	if (!is_whole)
 		sz_object_put(store, &object);
-	return object;
+	*object_out = object;
+	return is_whole ? 0 : -EAGAIN;
 }
 
 int sz_object_check_end(struct object *object)

@@ -255,8 +255,9 @@ struct object_run {
 	uint64_t place;             /* DATA: page of the file that the first is in */
 	uint8_t *nonce_tags; /* DATA: filled in; the caller's, room for the longest run asked for */
 };
-/* The object if it is open and whole, else NULL; does not wait for a disk. */
-struct object *sz_object_get_cached(struct sz_store *store, const struct sz_ref *ref);
+/* The same without waiting for a disk: -EAGAIN if it is not open, or not whole, or others are at it. */
+int sz_object_get_cached(struct sz_store *store, const struct sz_ref *ref,
+			 struct object **object_out) MUST_CHECK;
 /* longest: at most so many sectors. A leaf that does not authenticate is POISON. */
 int sz_object_find(struct object *object, uint64_t sector, uint32_t longest,
 		   struct object_run *run_out) MUST_CHECK;

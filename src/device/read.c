@@ -4,6 +4,8 @@
  *
  * A piece of a live file holds its file, a sealed object is found by reference: both stay what they
  * are when a seal ends meanwhile.
+ *
+ * is_cached: no disk is waited for, and damage is left to who may wait: both are -EAGAIN.
  */
 #include "device/device_internal.h"
 
@@ -50,14 +52,22 @@ static void filler_put(struct sz_device *device, uint64_t sector, uint64_t count
 }
 
 /* Reads a run of ciphertext; what is damaged becomes filler, and -EBADMSG. */
-static int data_read(struct sz_device *device, const struct sz_id *id, struct sz_file *file,
-		     const uint8_t *key, uint64_t page, uint64_t sector, uint32_t count,
-		     const uint8_t *nonce_tags, uint8_t *buffer)
+static int data_read(struct sz_device *device, bool is_cached, const struct sz_id *id,
+		     struct sz_file *file, const uint8_t *key, uint64_t page, uint64_t sector,
+		     uint32_t count, const uint8_t *nonce_tags, uint8_t *buffer)
 {
 	uint8_t damaged[PLAN_SECTORS / 8] = { 0 };
 	uint64_t lost = 0;
-	int result = sz_sectors_read(file, key, page, sector, count, nonce_tags, buffer, damaged);
+	int result;
 
+	if (is_cached) {
+		result = sz_file_read_cached(file, buffer, (size_t)count * SECTOR, page * SECTOR);
+		if (result == 0)
+			result = sz_sectors_open(key, sector, count, buffer, nonce_tags, buffer,
+						 damaged);
+		return result == 0 ? 0 : -EAGAIN;
+	}
+	result = sz_sectors_read(file, key, page, sector, count, nonce_tags, buffer, damaged);
 	if (result != -EBADMSG)
 		return result;
 	for (uint32_t i = 0; i < count; i++) {
@@ -71,13 +81,15 @@ static int data_read(struct sz_device *device, const struct sz_id *id, struct sz
 }
 
 /* Part of a piece that is in a sealed object. */
-static int object_read(struct sz_device *device, const struct piece *piece, uint8_t *buffer)
+static int object_read(struct sz_device *device, bool is_cached, const struct piece *piece,
+		       uint8_t *buffer)
 {
 	struct sz_store *store = device->store;
 	uint8_t nonce_tags[PLAN_SECTORS * SZ_NONCE_TAG_BYTES];
 	struct object *object;
 	uint32_t done = 0;
-	int result = sz_object_get(store, device, &piece->ref, &object);
+	int result = is_cached ? sz_object_get_cached(store, &piece->ref, &object)
+			       : sz_object_get(store, device, &piece->ref, &object);
 	int worst = result;
 
 	if (result == -EBADMSG) {
@@ -89,16 +101,19 @@ static int object_read(struct sz_device *device, const struct piece *piece, uint
 		struct object_run run = { .nonce_tags = nonce_tags };
 		uint8_t *at = buffer + done * SECTOR;
 
-		result = sz_object_find(object, piece->sector + done, piece->count - done, &run);
+		result = (is_cached ? sz_object_find_cached : sz_object_find)(
+			object, piece->sector + done, piece->count - done, &run);
 		if (result != 0)
 			break;
 		/* The manifest lists the sectors of a delta: one without an entry is not known. */
 		if (run.state == SZ_SECTOR_ABSENT && piece->kind == PIECE_DELTA)
 			run.state = SZ_SECTOR_POISON;
 		if (run.state == SZ_SECTOR_DATA) {
-			result = data_read(device, &piece->ref.id, sz_object_file(object),
-					   sz_object_keys(object)->sector, run.place, run.sector,
-					   run.count, nonce_tags, at);
+			result = data_read(device, is_cached, &piece->ref.id,
+					   sz_object_file(object), sz_object_keys(object)->sector,
+					   run.place, run.sector, run.count, nonce_tags, at);
+		} else if (run.state == SZ_SECTOR_POISON && is_cached) {
+			result = -EAGAIN;
 		} else if (run.state == SZ_SECTOR_POISON) {
 			filler_put(device, run.sector, run.count, at);
 			sz_damage_note(store, device->index, &piece->ref.id, run.count,
@@ -166,22 +181,25 @@ static uint32_t plan_make(struct sz_device *device, uint64_t sector, uint32_t co
 	return done;
 }
 
-static int piece_read(struct sz_device *device, const struct piece *piece, uint8_t *buffer)
+static int piece_read(struct sz_device *device, bool is_cached, const struct piece *piece,
+		      uint8_t *buffer)
 {
 	switch (piece->kind) {
 	case PIECE_ZEROS:
 		memset(buffer, 0, piece->count * SECTOR);
 		return 0;
 	case PIECE_POISON:
+		if (is_cached)
+			return -EAGAIN;
 		filler_put(device, piece->sector, piece->count, buffer);
 		return -EBADMSG;
 	case PIECE_SOURCE:
-		return data_read(device, &piece->source->id, piece->source->file,
+		return data_read(device, is_cached, &piece->source->id, piece->source->file,
 				 piece->source->keys->sector, piece->place, piece->sector,
 				 piece->count, piece->nonce_tags, buffer);
 	case PIECE_DELTA:
 	case PIECE_BAND:
-		return object_read(device, piece, buffer);
+		return object_read(device, is_cached, piece, buffer);
 	case PIECE_HOT:
 		break;
 	}
@@ -206,7 +224,7 @@ int sz_device_read(struct sz_device *device, uint64_t sector, uint32_t count, vo
 			struct piece *piece = &plan.pieces[i];
 
 			if (result == 0)
-				result = piece_read(device, piece,
+				result = piece_read(device, false, piece,
 						    at + (piece->sector - sector) * SECTOR);
 			if (result == -EBADMSG) {
 				worst = result;
@@ -219,70 +237,6 @@ int sz_device_read(struct sz_device *device, uint64_t sector, uint32_t count, vo
 		buffer = at + some * SECTOR;
 	}
 	return result != 0 ? result : worst;
-}
-
-/* Of a run of ciphertext, what data_read does. */
-static int data_read_cached(struct sz_file *file, const uint8_t *key, uint64_t page,
-			    uint64_t sector, uint32_t count, const uint8_t *nonce_tags,
-			    uint8_t *buffer)
-{
-	uint8_t damaged[PLAN_SECTORS / 8] = { 0 };
-	int result = sz_file_read_cached(file, buffer, (size_t)count * SECTOR, page * SECTOR);
-
-	if (result == 0)
-		result = sz_sectors_open(key, sector, count, buffer, nonce_tags, buffer, damaged);
-	return result;
-}
-
-static int object_read_cached(struct sz_device *device, const struct piece *piece, uint8_t *buffer)
-{
-	struct sz_store *store = device->store;
-	uint8_t nonce_tags[PLAN_SECTORS * SZ_NONCE_TAG_BYTES];
-	struct object *object = sz_object_get_cached(store, &piece->ref);
-	uint32_t done = 0;
-	int result = object == NULL ? -EAGAIN : 0;
-
-	while (done < piece->count && result == 0) {
-		struct object_run run = { .nonce_tags = nonce_tags };
-		uint8_t *at = buffer + done * SECTOR;
-
-		result = sz_object_find_cached(object, piece->sector + done, piece->count - done,
-					       &run);
-		if (result != 0)
-			break;
-		if (run.state == SZ_SECTOR_DATA)
-			result = data_read_cached(sz_object_file(object),
-						  sz_object_keys(object)->sector, run.place,
-						  run.sector, run.count, nonce_tags, at);
-		else if (run.state == SZ_SECTOR_POISON ||
-			 (run.state == SZ_SECTOR_ABSENT && piece->kind == PIECE_DELTA))
-			result = -EAGAIN;
-		else
-			memset(at, 0, run.count * SECTOR);
-		done += run.count;
-	}
-	sz_object_put(store, &object);
-	return result;
-}
-
-static int piece_read_cached(struct sz_device *device, const struct piece *piece, uint8_t *buffer)
-{
-	switch (piece->kind) {
-	case PIECE_ZEROS:
-		memset(buffer, 0, piece->count * SECTOR);
-		return 0;
-	case PIECE_SOURCE:
-		return data_read_cached(piece->source->file, piece->source->keys->sector,
-					piece->place, piece->sector, piece->count,
-					piece->nonce_tags, buffer);
-	case PIECE_DELTA:
-	case PIECE_BAND:
-		return object_read_cached(device, piece, buffer);
-	case PIECE_POISON:
-	case PIECE_HOT: /* is not in a plan */
-		break;
-	}
-	return -EAGAIN;
 }
 
 int sz_device_read_cached(struct sz_device *device, uint64_t sector, uint32_t count, void *buffer)
@@ -300,9 +254,8 @@ int sz_device_read_cached(struct sz_device *device, uint64_t sector, uint32_t co
 		struct piece *piece = &plan.pieces[i];
 
 		if (result == 0)
-			result = piece_read_cached(device, piece,
-						   (uint8_t *)buffer +
-							   (piece->sector - sector) * SECTOR);
+			result = piece_read(device, true, piece,
+					    (uint8_t *)buffer + (piece->sector - sector) * SECTOR);
 		sz_source_drop(&piece->source);
 	}
 	return result == 0 ? 0 : -EAGAIN;

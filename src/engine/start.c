@@ -37,7 +37,7 @@ __attribute__((visibility("default"))) boolean_t abd_size_alloc_linear(size_t si
 
 /*
  * Likewise: libzpool's reads /dev/urandom for each of the numbers by which ZFS chooses among its lists, a system call for
- * each buffer that the ARC drops. The same source, in larger pieces, a thread each.
+ * each buffer that the ARC drops; libc's and libbsd's arc4random make one, too. The same source, in larger pieces, a thread each.
  */
 __attribute__((visibility("default"))) int random_get_pseudo_bytes(uint8_t *ptr, size_t len)
 {

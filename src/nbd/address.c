@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -77,38 +78,33 @@ static int place_clear(const struct sockaddr_un *name, struct sz_error *error)
 							      : path_fail(error, name->sun_path);
 }
 
-/* Is it the file at the path still? Who had the lock before removes it. */
-static bool is_at(int fd, const char *path)
-{
-	struct stat here;
-	struct stat there;
-
-	return fstat(fd, &here) == 0 && lstat(path, &there) == 0 && here.st_dev == there.st_dev &&
-	       here.st_ino == there.st_ino;
-}
-
 /*
  * One at a time clears the place and listens there: a socket that does not listen yet looks like one that is left. The
- * lock is a file beside it, for as long as that takes.
+ * lock is of the folder: a file beside the socket would be one more that a dead process leaves.
  */
 static int place_lock(const char *path, int *lock_out, struct sz_error *error)
 {
-	for (unsigned int i = 0; i < LOCK_TRIES; i++) {
-		CLEANUP_FD int fd =
-			open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, SOCKET_MODE);
+	CLEANUP_FREE char *copy = strdup(path);
+	CLEANUP_FD int fd = -1;
+	const char *folder;
 
-		if (fd < 0)
-			return path_fail(error, path);
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, path)) {
+	if (copy == NULL)
+		return sz_fail(error, -ENOMEM, "no memory");
+	folder = dirname(copy);
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return path_fail(error, folder);
+	for (unsigned int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
 			*lock_out = sz_fd_take(&fd);
 			return 0;
 		}
 		sz_sleep_ms(LOCK_WAIT_MS);
 	}
 	return sz_fail(error, -EBUSY,
-		       "%s: another process has had this lock for long; end it, or choose another "
-		       "path with --socket",
-		       path);
+		       "%s: another process has locked this folder for long; end it, or choose "
+		       "another one with --socket",
+		       folder);
 }
 
 /* Under the place's lock. */
@@ -137,7 +133,6 @@ static int place_take(int fd, const struct sockaddr_un *name, struct sz_nbd_addr
 static int unix_bind(int fd, const char *path, struct sz_nbd_address *address,
 		     struct sz_error *error)
 {
-	CLEANUP_FREE char *lock_path = NULL;
 	CLEANUP_FD int lock = -1;
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	int result;
@@ -147,16 +142,10 @@ static int unix_bind(int fd, const char *path, struct sz_nbd_address *address,
 			       path, sizeof(name.sun_path) - 1);
 	memcpy(name.sun_path, path, strlen(path) + 1);
 	address->socket = strdup(path);
-	if (address->socket == NULL || asprintf(&lock_path, "%s.lock", path) < 0) {
-		lock_path = NULL;
+	if (address->socket == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
-	}
-	result = place_lock(lock_path, &lock, error);
-	if (result != 0)
-		return result;
-	result = place_take(fd, &name, address, error);
-	(void)unlink(lock_path);
-	return result;
+	result = place_lock(path, &lock, error);
+	return result != 0 ? result : place_take(fd, &name, address, error);
 }
 
 static int unix_open(const char *path, struct sz_nbd_address *address, struct sz_error *error)

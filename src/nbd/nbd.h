@@ -86,10 +86,7 @@ struct sz_nbd_source {
 
 /* How it is reached, and by whom. */
 struct sz_nbd_options {
-	/*
-	 * A path, mode 0600; what lies there and is no socket that a dead process left is -EADDRINUSE. While it begins to
-	 * listen there is a file SOCKET.lock.
-	 */
+	/* A path, mode 0600; what lies there and is no socket that a dead process left is -EADDRINUSE. */
 	const char *socket;
 	const char *host; /* with socket NULL: a name or address … */
 	const char *port; /* … and a number or service; "0": any */

@@ -163,11 +163,13 @@ bool sz_volume_stores_zeros(const struct sz_volume *volume)
 
 int sz_volume_zero_keep(struct sz_volume *volume, uint64_t offset, uint64_t length, bool is_durable)
 {
-	static const uint8_t zeros[PIECE_BYTES];
-	int result = 0;
+	CLEANUP_FREE uint8_t *zeros = NULL;
+	int result;
 
 	if (!sz_volume_stores_zeros(volume) || !is_within(volume, offset, length))
 		return sz_volume_zero(volume, offset, length, is_durable);
+	zeros = calloc(1, PIECE_BYTES);
+	result = zeros == NULL ? -ENOMEM : 0;
 	while (result == 0 && length > 0) {
 		uint64_t piece = MIN(length, PIECE_BYTES - offset % PIECE_BYTES);
 

@@ -104,6 +104,7 @@ static void test_reading_ends_with_the_file(void **state)
 	struct sz_file *file = file_with(backend, SZ_SEALED, "a", "0123456789");
 	char buffer[16];
 	size_t done;
+	int cached;
 
 	OK(sz_file_read(file, buffer, sizeof(buffer), 0, &done));
 	assert_int_equal(done, 10);
@@ -114,6 +115,13 @@ static void test_reading_ends_with_the_file(void **state)
 	assert_int_equal(done, 0);
 	OK(sz_file_read(file, buffer, sizeof(buffer), (uint64_t)1 << 40, &done));
 	assert_int_equal(done, 0);
+	/* Without waiting: all of it or nothing. */
+	memset(buffer, 0, sizeof(buffer));
+	cached = sz_file_read_cached(file, buffer, 7, 3);
+	assert_true(cached == 0 || (cached == -EAGAIN && strcmp(kind, "memory") != 0));
+	assert_true(cached != 0 || memcmp(buffer, "3456789", 7) == 0);
+	assert_int_equal(sz_file_read_cached(file, buffer, 8, 3), -EAGAIN);
+	assert_int_equal(sz_file_read_cached(file, buffer, 1, UINT64_MAX), -EAGAIN);
 	OK(sz_file_read(file, buffer, 0, 3, &done));
 	assert_int_equal(done, 0);
 	sz_file_close(file);

@@ -46,10 +46,11 @@ static int json_show(struct invocation *invocation, const struct listing *listin
 
 		(void)json_array_append_new(
 			foreign,
-			json_pack("{s:I, s:s, s:I, s:I, s:I}", "generation",
-				  (json_int_t)one->generation, "code", one->code, "sealed_wall_ns",
-				  (json_int_t)one->sealed_wall_ns, "objects",
-				  (json_int_t)one->objects, "bytes", (json_int_t)one->bytes));
+			json_pack("{s:I, s:s, s:b, s:I, s:I, s:I}", "generation",
+				  (json_int_t)one->generation, "code", one->code, "is_ours",
+				  one->is_ours, "sealed_wall_ns", (json_int_t)one->sealed_wall_ns,
+				  "objects", (json_int_t)one->objects, "bytes",
+				  (json_int_t)one->bytes));
 	}
 	return json_print(json_pack("{s:o, s:I, s:I, s:b}", "foreign", foreign, "objects",
 				    (json_int_t)listing->objects, "bytes",
@@ -59,7 +60,7 @@ static int json_show(struct invocation *invocation, const struct listing *listin
 
 static void foreign_print(const struct sz_foreign *foreign)
 {
-	char name[48];
+	char name[64];
 	char sealed[TIME_TEXT_BYTES] = "?";
 	char bytes[SIZE_TEXT_BYTES];
 
@@ -72,7 +73,8 @@ static void foreign_print(const struct sz_foreign *foreign)
 		(void)snprintf(name, sizeof(name), "%" PRIu64 ", an unreadable root",
 			       foreign->generation);
 	else
-		(void)snprintf(name, sizeof(name), "%s", foreign->code);
+		(void)snprintf(name, sizeof(name), "%s%s", foreign->code,
+			       foreign->is_ours ? ", its index lost" : "");
 	(void)fprintf(console_out(), "%-*s  %-19s  %8" PRIu64 "  %8s\n", CODE_WIDTH, name, sealed,
 		      foreign->objects, bytes);
 }

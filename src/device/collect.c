@@ -3,7 +3,8 @@
  * refer to.
  *
  * 1. Nothing is removed unless all that may be referred to is known: every root can be read, and every index page
- *    of every generation that is here.
+ *    of every generation that stays. One that goes may lack some (a folder was brought back as it was long ago,
+ *    with parts of generations that went since): what only those pages knew of is an orphan then.
  * 2. What goes is what the generations that go refer to, less what any other generation refers to, of whatever
  *    history, less what memory refers to: the live epoch's bands are in no generation yet.
  * 3. Roots go first, from all folders, durably: who finds a root finds all that it refers to.
@@ -99,7 +100,7 @@ static int refs_load(struct sz_store *store, bool with_foreign)
 		int result =
 			generation->is_ours || with_foreign ? sz_refs_load(store, generation) : 0;
 
-		if (result != 0)
+		if (result != 0 && !(generation->is_ours && result == -EBADMSG))
 			return blocked(store, result, "an index page", generation->root.generation);
 	}
 	return 0;
@@ -166,7 +167,7 @@ static int ends_count(struct sz_store *store, struct retention *retention)
 }
 
 /* Those that may go, but show others that stay to be ancestors of the newest, stay too. */
-static void links_keep(struct sz_store *store, struct retention *retention)
+void sz_retention_link(struct sz_store *store, struct retention *retention)
 {
 	for (size_t i = 0; i < retention->count; i++)
 		retention->line[i]->is_leaving = retention->retained[i].reasons == 0;
@@ -176,6 +177,15 @@ static void links_keep(struct sz_store *store, struct retention *retention)
 			retention->retained[i].reasons = SZ_RETAIN_LINK;
 		retention->line[i]->is_leaving = false;
 	}
+}
+
+int sz_retention_check(struct sz_store *store, const struct retention *retention)
+{
+	for (size_t i = 0; i < retention->count; i++)
+		if (retention->retained[i].reasons != 0 && !retention->line[i]->is_known)
+			return blocked(store, -EBADMSG, "an index page",
+				       retention->line[i]->root.generation);
+	return 0;
 }
 
 int sz_retention_make(struct sz_store *store, const struct sz_keep_policy *policy,
@@ -197,7 +207,7 @@ int sz_retention_make(struct sz_store *store, const struct sz_keep_policy *polic
 	retention.history_bytes =
 		sz_retain_fit(retention.retained, retention.count, retention.budget_bytes);
 	retention.due_bytes -= retention.history_bytes;
-	links_keep(store, &retention);
+	sz_retention_link(store, &retention);
 	*retention_out = retention;
 	retention = (struct retention){ 0 };
 	return 0;
@@ -384,11 +394,22 @@ static int retention_apply(struct sz_store *store, struct retention *retention, 
 	if (result != 0 ||
 	    ((store->collector.has_looked || !with_orphans) && due_count(retention) == 0))
 		return result;
-	for (size_t i = 0; i < retention->count; i++)
-		if (retention->retained[i].reasons == 0 &&
-		    !sz_generation_remove(store, retention->line[i]))
+	result = sz_retention_check(store, retention);
+	if (result != 0)
+		return result;
+	for (size_t i = 0; i < retention->count; i++) {
+		struct generation *generation = retention->line[i];
+
+		if (retention->retained[i].reasons != 0)
+			continue;
+		if (!sz_generation_remove(store, generation))
 			retention->retained[i].reasons = SZ_RETAIN_HELD;
+		else if (!generation->is_known)
+			store->collector.has_looked = false;
+	}
 	result = sz_roots_sync(store);
+	if (result == 0)
+		result = sz_retention_check(store, retention);
 	if (result == 0)
 		result = sz_gather_kept(store, retention, true, &kept);
 	/* The walk goes on: what hangs on pages that stay stays. */
@@ -400,6 +421,8 @@ static int retention_apply(struct sz_store *store, struct retention *retention, 
 		result = sz_orphans_collect(store, &kept);
 		store->collector.has_looked = result == 0;
 	}
+	if (result != 0)
+		store->collector.has_looked = false; /* what was left has no root */
 	for (size_t i = 0; i < retention->count; i++) {
 		struct sz_id id = retention->line[i]->id;
 
@@ -421,7 +444,7 @@ static bool is_worth_it(struct sz_store *store)
 	if (line_make(store, &retention) != 0)
 		return false;
 	retention_choose(store, &store->keep, false, &retention);
-	links_keep(store, &retention);
+	sz_retention_link(store, &retention);
 	return due_count(&retention) >= DUE_MIN ||
 	       sz_catalog_total(store) > retention.store_bytes + retention.budget_bytes;
 }
@@ -440,7 +463,7 @@ int sz_collect(struct sz_store *store, enum collect_mode mode)
 		return result;
 	for (size_t i = 0; i < retention.count && mode == COLLECT_HISTORY; i++)
 		retention.retained[i].reasons &= SZ_RETAIN_ALWAYS;
-	links_keep(store, &retention);
+	sz_retention_link(store, &retention);
 	return retention_apply(store, &retention, true);
 }
 
@@ -462,7 +485,7 @@ int sz_collect_space(struct sz_store *store, uint64_t wanted_bytes)
 	wanted_bytes -= retention.due_bytes < wanted_bytes ? retention.due_bytes : wanted_bytes;
 	left = retention.history_bytes > wanted_bytes ? retention.history_bytes - wanted_bytes : 0;
 	(void)sz_retain_fit(retention.retained, retention.count, left);
-	links_keep(store, &retention);
+	sz_retention_link(store, &retention);
 	if (due_count(&retention) == 0)
 		return -ENOSPC;
 	result = retention_apply(store, &retention, false);

@@ -31,7 +31,7 @@ struct refs {
 	size_t page_count;
 	uint64_t walk; /* the last one's number */
 };
-/* Reads what is not known yet. -EBADMSG: an index page cannot be read; other errors may pass. */
+/* Reads what is not known yet. -EBADMSG: an index page cannot be read, the others were; other errors may pass. */
 int sz_refs_load(struct sz_store *store, struct generation *generation) MUST_CHECK;
 void sz_refs_release(struct sz_store *store, struct generation *generation);
 void sz_refs_fini(struct refs *refs);
@@ -68,11 +68,15 @@ struct retention {
 	uint64_t due_bytes;     /* only those that are not */
 };
 /*
- * What a policy keeps. Errors: it cannot be known; collector.problem says why. with_foreign: also what other
+ * What a policy keeps. Errors: it cannot be told; collector.problem says why. with_foreign: also what other
  * histories refer to is looked at.
  */
 int sz_retention_make(struct sz_store *store, const struct sz_keep_policy *policy,
 		      bool with_foreign, struct retention *retention_out) MUST_CHECK;
+/* Is all known that those refer to which are kept? -EBADMSG: no, nothing may be removed; collector.problem says why. */
+int sz_retention_check(struct sz_store *store, const struct retention *retention) MUST_CHECK;
+/* To be called when reasons were changed: some stay for others' sake. */
+void sz_retention_link(struct sz_store *store, struct retention *retention);
 void sz_retention_free(struct retention *retention);
 
 struct gathering { /* ids, and what those that are new take */

@@ -255,8 +255,12 @@ typedef int sz_kept_fn(void *context, const struct sz_kept *);
 int sz_store_kept_each(struct sz_store *store, const struct sz_keep_policy *policy,
 		       sz_kept_fn *each, void *context, struct sz_error *error) MUST_CHECK;
 
-/* What is in the store's folders that belongs to other histories: kept until it is discarded. */
+/*
+ * What is in the store's folders that belongs to other histories: kept until it is discarded. So are generations of
+ * ours of which an index page is lost, in all copies, while the policy keeps them.
+ */
 struct sz_foreign {
+	bool is_ours;
 	uint64_t generation; /* its root's; 0: objects without a root */
 	char code[40];       /* "": the root cannot be read */
 	uint64_t sealed_wall_ns;

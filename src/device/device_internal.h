@@ -405,8 +405,9 @@ struct generation {
 	bool is_head;        /* no other generation descends from it */
 	/* collect.c: */
 	bool is_ours;              /* the newest generation, or an ancestor of it */
-	bool is_complete;          /* once pages are there: all that it refers to was there then */
-	struct index_page **pages; /* its devices' manifests; NULL: not read yet */
+	struct index_page **pages; /* its devices' manifests; NULL: not read yet; of those NULL: none, or not readable */
+	bool is_known;             /* once pages are there: all of them could be read */
+	bool is_complete;          /* … and all that it refers to was there then */
 };
 struct lost_root { /* one that is there, and of which no copy can be read */
 	struct sz_id id;

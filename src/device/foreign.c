@@ -3,6 +3,7 @@
  *
  *   roots of other histories, and all that they refer to   foreign
  *   roots that no copy can be read of                      foreign: what they refer to is not known
+ *   generations of ours that an index page is lost of      foreign, if they are kept
  *   objects that no root refers to
  *     made on the way to our newest generation             ours: left by a crash, removed
  *     made by an opening that was recovered just now       ours as well
@@ -254,7 +255,7 @@ static int rest_count(struct sz_store *store, void *context, const struct sz_id 
 	return 0;
 }
 
-/* What a foreign generation adds to what was seen. One whose index cannot be read: its root. */
+/* What a foreign generation adds to what was seen. One whose index cannot be read: as far as it can. */
 static int foreign_count(struct sz_store *store, struct generation *generation, struct id_set *seen,
 			 struct sz_foreign *foreign)
 {
@@ -263,12 +264,21 @@ static int foreign_count(struct sz_store *store, struct generation *generation, 
 
 	if (result == 0 || result == -EBADMSG)
 		result = sz_refs_walk(&store->collector.refs, generation, sz_gather, &gathering);
-	*foreign = (struct sz_foreign){ .generation = generation->root.generation,
+	*foreign = (struct sz_foreign){ .is_ours = generation->is_ours,
+					.generation = generation->root.generation,
 					.sealed_wall_ns = generation->root.wall_time_ns,
 					.objects = gathering.count,
 					.bytes = gathering.bytes };
 	sz_root_code(generation->root.generation, generation->digest, foreign->code);
 	return result;
+}
+
+static bool is_kept(const struct retention *retention, const struct generation *generation)
+{
+	for (size_t i = 0; i < retention->count; i++)
+		if (retention->line[i] == generation)
+			return retention->retained[i].reasons != 0;
+	return false;
 }
 
 static int foreign_each(struct sz_store *store, const struct retention *retention,
@@ -280,7 +290,7 @@ static int foreign_each(struct sz_store *store, const struct retention *retentio
 	int result = sz_gather_kept(store, retention, false, &seen);
 
 	for (size_t i = 0; i < history->count && result == 0; i++) {
-		if (history->at[i]->is_ours)
+		if (is_kept(retention, history->at[i]))
 			continue;
 		result = foreign_count(store, history->at[i], &seen, &foreign);
 		if (result == 0)
@@ -299,14 +309,27 @@ static int foreign_each(struct sz_store *store, const struct retention *retentio
 	return result == 0 && foreign.objects > 0 ? each(context, &foreign) : result;
 }
 
-/* All of ours are kept, whatever the policy. */
-static int retention_all(struct sz_store *store, struct retention *retention,
+/*
+ * All of ours are kept, whatever the policy, but those of which an index page is lost: they would hold up for long that
+ * anything is removed. leave_due: but not those that the policy lets go, by themselves.
+ */
+static int retention_all(struct sz_store *store, bool leave_due, struct retention *retention,
 			 struct sz_error *error)
 {
 	int result = sz_retention_make(store, &store->keep, false, retention);
 
-	for (size_t i = 0; i < retention->count; i++)
-		retention->retained[i].reasons |= SZ_RETAIN_HELD;
+	for (size_t i = 0; i < retention->count; i++) {
+		unsigned int *reasons = &retention->retained[i].reasons;
+		bool is_due = *reasons == 0;
+
+		if (retention->line[i]->is_known || (*reasons & SZ_RETAIN_HELD) != 0 ||
+		    (is_due && leave_due))
+			*reasons |= SZ_RETAIN_HELD;
+		else
+			*reasons = 0;
+	}
+	if (result == 0)
+		sz_retention_link(store, retention);
 	return result == 0 ? 0 : sz_collect_fail(store, result, error);
 }
 
@@ -315,7 +338,7 @@ int sz_store_foreign_each(struct sz_store *store, sz_foreign_fn *each, void *con
 {
 	CLEANUP(sz_retention_free) struct retention retention = { 0 };
 	MUTEX_SCOPE(&store->seal_lock);
-	int result = retention_all(store, &retention, error);
+	int result = retention_all(store, true, &retention, error);
 
 	return result != 0 ? result : foreign_each(store, &retention, each, context);
 }
@@ -328,8 +351,9 @@ static int any_remove(struct sz_store *store, void *context, const struct sz_id 
 	return 0;
 }
 
-/* Roots: of other histories, and those that nobody can read. */
-static int foreign_roots_remove(struct sz_store *store, struct sz_error *error)
+/* Roots: of other histories, those that nobody can read, and of ours what is not kept. */
+static int foreign_roots_remove(struct sz_store *store, const struct retention *retention,
+				struct sz_error *error)
 {
 	struct history *history = &store->history;
 
@@ -343,7 +367,7 @@ static int foreign_roots_remove(struct sz_store *store, struct sz_error *error)
 		struct generation *generation = history->at[i];
 		struct sz_id id = generation->id;
 
-		if (generation->is_ours) {
+		if (is_kept(retention, generation)) {
 			i++;
 			continue;
 		}
@@ -373,9 +397,11 @@ int sz_store_discard(struct sz_store *store, struct sz_error *error)
 	result = sz_lock_verify(store);
 	if (result != 0)
 		return sz_fail(error, result, "another process has taken the store over");
-	result = retention_all(store, &retention, error);
+	result = retention_all(store, false, &retention, error);
+	if (result == 0 && sz_retention_check(store, &retention) != 0)
+		result = sz_collect_fail(store, -EBADMSG, error);
 	if (result == 0)
-		result = foreign_roots_remove(store, error);
+		result = foreign_roots_remove(store, &retention, error);
 	if (result != 0)
 		return result;
 	result = sz_gather_kept(store, &retention, false, &kept);

@@ -171,6 +171,8 @@ static void retention_info(struct sz_store *store, struct sz_history_info *info)
 	/* Where another history stands in the way, ours can still be told. */
 	int result = sz_retention_make(store, &store->keep, true, &retention);
 
+	if (result == 0)
+		(void)!sz_retention_check(store, &retention); /* the problem says it */
 	memcpy(info->problem, store->collector.problem, sizeof(info->problem));
 	if (result != 0 && sz_retention_make(store, &store->keep, false, &retention) != 0)
 		return;

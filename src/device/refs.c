@@ -5,8 +5,7 @@
  *   generation → manifests (one a device) → shards → bands
  *                          → hot image, deltas, sector lists
  *
- * A page that cannot be read is an error: what it refers to is not known, and whoever wants to remove
- * anything must not.
+ * What a page refers to that cannot be read is not known: while its generation is kept, nothing may be removed.
  */
 #include "device/device_internal.h"
 
@@ -210,34 +209,33 @@ static int manifest_load(struct sz_store *store, const struct sz_ref *ref, struc
 int sz_refs_load(struct sz_store *store, struct generation *generation)
 {
 	const struct sz_root *root = &generation->root;
-	struct index_page **pages;
 	bool is_complete = true;
-	int result = 0;
+	bool is_known = true;
 
-	if (generation->pages != NULL)
+	if (generation->pages != NULL && generation->is_known)
 		return 0;
-	pages = calloc((size_t)root->device_count + 1, sizeof(struct index_page *));
-	if (pages == NULL)
+	sz_refs_release(store, generation); /* what could not be read may have been brought back */
+	generation->pages = calloc((size_t)root->device_count + 1, sizeof(struct index_page *));
+	if (generation->pages == NULL)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < root->device_count && result == 0; i++) {
+	for (uint32_t i = 0; i < root->device_count; i++) {
 		const struct sz_root_device *device = &root->devices[i];
+		int result;
 
 		is_complete = is_complete && device->state == 0;
 		if (sz_id_is_none(&device->manifest.id))
 			continue;
-		result = page_get(store, &device->manifest, manifest_load, &pages[i]);
-		if (result == 0)
-			is_complete = is_complete && pages[i]->is_complete;
+		result = page_get(store, &device->manifest, manifest_load, &generation->pages[i]);
+		if (result != 0 && result != -EBADMSG) {
+			sz_refs_release(store, generation);
+			return result;
+		}
+		is_known = is_known && result == 0;
+		is_complete = is_complete && is_known && generation->pages[i]->is_complete;
 	}
-	if (result != 0) {
-		for (uint32_t i = 0; i < root->device_count; i++)
-			page_release(&store->collector.refs, pages[i]);
-		free(pages);
-		return result;
-	}
-	generation->pages = pages;
+	generation->is_known = is_known;
 	generation->is_complete = is_complete;
-	return 0;
+	return is_known ? 0 : -EBADMSG;
 }
 
 void sz_refs_release(struct sz_store *store, struct generation *generation)

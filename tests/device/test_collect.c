@@ -635,6 +635,180 @@ static void test_a_reader_comes_late(void **state)
 	harness_fini(&harness);
 }
 
+static void object_copy(struct harness *from, struct harness *to, const struct object *object)
+{
+	CLEANUP_BYTES struct sz_bytes content = { 0 };
+
+	object_read(from, object, &content);
+	object_put(to, object->disk, object->part, object->name, &content);
+}
+
+static struct generation *generation_find(const struct harness *harness, uint64_t number)
+{
+	const struct history *history = &harness->store->history;
+
+	for (size_t i = 0; i < history->count; i++)
+		if (history->at[i]->root.generation == number)
+			return history->at[i];
+	return NULL;
+}
+
+/*
+ * Into one folder all comes back that it ever had, with parts of generations that went since. Of their index pages some are
+ * nowhere: that holds nothing up, and they go as they went before.
+ */
+static void test_a_folder_of_long_ago(void **state)
+{
+	struct sz_history_info info;
+	struct harness harness;
+	struct harness old;
+	struct objects objects;
+	size_t back = 0;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	open_as(&harness, &plain);
+	for (unsigned int i = 0; i < 6; i++) {
+		clocks_pass(30 * SZ_SECOND_NS);
+		seal(&harness);
+	}
+	harness_fork_now(&harness, &old);
+	hours(&harness, 3);
+	OK(sz_store_collect(harness.store, false, &harness.error));
+	assert_null(generation_find(&harness, 5));
+	close_it(&harness);
+	objects_list(&old, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		if (objects.list[i].disk == 0 && objects.list[i].part == SZ_SEALED)
+			object_copy(&old, &harness, &objects.list[i]);
+	objects_free(&objects);
+	open_as(&harness, &plain);
+	for (uint64_t number = 2; number <= 7; number++) {
+		struct generation *generation = generation_find(&harness, number);
+
+		assert_non_null(generation);
+		back += sz_refs_load(harness.store, generation) == -EBADMSG ? 1 : 0;
+	}
+	assert_true(back >= 4);
+	sz_store_history_info(harness.store, &info);
+	assert_string_equal(info.problem, "");
+	assert_int_equal(info.foreign_objects, 0);
+	OK(sz_store_collect(harness.store, false, &harness.error));
+	assert_null(generation_find(&harness, 5));
+	value_check(&harness, generation_of(&harness));
+	close_it(&harness);
+	assert_int_equal(disks_check(&harness, NULL).strays, 0);
+	generations_check(&harness);
+	harness_fini(&old);
+	harness_fini(&harness);
+}
+
+static void index_lose(struct harness *harness, uint32_t device, uint64_t generation)
+{
+	struct objects objects;
+	size_t count = 0;
+
+	objects_list(harness, &objects);
+	for (size_t i = 0; i < objects.count; i++) {
+		const struct object *object = &objects.list[i];
+
+		if (object->kind != SZ_KIND_INDEX || object->device != device ||
+		    object->generation != generation)
+			continue;
+		object_remove(harness, object);
+		count++;
+	}
+	assert_true(count >= 3);
+	objects_free(&objects);
+}
+
+static int foreign_one(void *context, const struct sz_foreign *foreign)
+{
+	uint64_t *lost = context;
+
+	assert_int_equal(*lost, 0);
+	assert_true(foreign->is_ours);
+	*lost = foreign->generation;
+	return 0;
+}
+
+/* One that is kept, and lacks an index page: nothing is removed until it is back, or discarded. */
+static void test_an_index_page_is_lost(void **state)
+{
+	const struct sz_keep_policy few = { .budget_bytes = 24 << 20 };
+	const uint64_t hurt = 9;
+	struct sz_history_info info;
+	struct harness harness;
+	struct harness whole;
+	struct objects objects;
+	uint64_t lost = 0;
+	size_t count;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	open_as(&harness, &plain);
+	hours(&harness, 10);
+	close_it(&harness);
+	harness_fork_now(&harness, &whole);
+	index_lose(&harness, 1, hurt);
+	open_as(&harness, &plain);
+	count = harness.store->history.count;
+	sz_store_history_info(harness.store, &info);
+	assert_non_null(strstr(info.problem, "an index page of generation 9 cannot be read"));
+	assert_int_equal(info.complete, count - 1);
+	OK(sz_store_set_keep_policy(harness.store, &few, &harness.error));
+	assert_int_equal(sz_store_collect(harness.store, false, &harness.error), -EBADMSG);
+	assert_int_equal(harness.store->history.count, count);
+	OK(sz_store_foreign_each(harness.store, foreign_one, &lost, &harness.error));
+	assert_int_equal(lost, hurt);
+	/* Brought back. */
+	close_it(&harness);
+	objects_list(&whole, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		if (objects.list[i].kind == SZ_KIND_INDEX && objects.list[i].generation == hurt)
+			object_copy(&whole, &harness, &objects.list[i]);
+	objects_free(&objects);
+	open_as(&harness, &plain);
+	sz_store_history_info(harness.store, &info);
+	assert_string_equal(info.problem, "");
+	close_it(&harness);
+	/* And given up. */
+	index_lose(&harness, 1, hurt);
+	open_as(&harness, &plain);
+	OK(sz_store_discard(harness.store, &harness.error));
+	assert_null(generation_find(&harness, hurt));
+	assert_int_equal(harness.store->history.count, count - 1);
+	sz_store_history_info(harness.store, &info);
+	assert_string_equal(info.problem, "");
+	assert_int_equal(info.foreign_objects, 0);
+	value_check(&harness, generation_of(&harness));
+	close_it(&harness);
+	assert_int_equal(disks_check(&harness, NULL).strays, 0);
+	generations_check(&harness);
+	harness_fini(&whole);
+	harness_fini(&harness);
+}
+
+/* It is in nobody's way when all history goes. */
+static void test_history_goes_without_an_index_page(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	open_as(&harness, &plain);
+	hours(&harness, 10);
+	close_it(&harness);
+	index_lose(&harness, 1, 9);
+	open_as(&harness, &plain);
+	OK(sz_store_collect(harness.store, true, &harness.error));
+	assert_int_equal(harness.store->history.count, 1);
+	value_check(&harness, generation_of(&harness));
+	close_it(&harness);
+	assert_int_equal(disks_check(&harness, NULL).strays, 0);
+	harness_fini(&harness);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -646,6 +820,9 @@ int main(void)
 		cmocka_unit_test(test_what_is_read_stays),
 		cmocka_unit_test(test_the_rest_of_what_is_hurt_stays),
 		cmocka_unit_test(test_a_reader_comes_late),
+		cmocka_unit_test(test_a_folder_of_long_ago),
+		cmocka_unit_test(test_an_index_page_is_lost),
+		cmocka_unit_test(test_history_goes_without_an_index_page),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

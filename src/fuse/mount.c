@@ -52,10 +52,13 @@ static int fuse_check(struct sz_error *error)
 {
 	CLEANUP_FD int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
-	if (device < 0 && geteuid() == 0)
-		return sz_fail(error, -EOPNOTSUPP, "/dev/fuse: %s%s", strerror(errno),
-			       how_to_get_fuse);
-	if (device < 0 && access("/dev/fuse", F_OK) != 0)
+	if (device < 0 && (errno == EACCES || errno == EPERM))
+		return sz_fail(
+			error, -EACCES,
+			"/dev/fuse: %s; an administrator can let you mount ('chmod 0666 /dev/fuse', "
+			"as it usually is); 'szpool put' and 'szpool get' do without",
+			strerror(errno));
+	if (device < 0)
 		return sz_fail(error, -EOPNOTSUPP, "/dev/fuse: %s%s", strerror(errno),
 			       how_to_get_fuse);
 	if (geteuid() != 0 && !program_exists("fusermount3"))

@@ -357,6 +357,20 @@ else
 	skip "other users" "needs root"
 fi
 
+if can_be_a_user; then
+	ok "a user without rights" as_a_user '
+		timeout 60 ../szpool create --raw --kdf interactive --size 256M store
+		timeout 60 ../szpool attach store m
+		dd if=../content of=m/0 bs=1M conv=notrunc,fsync status=none
+		timeout 60 ../szpool detach m
+		timeout 60 ../szpool attach -o ro store m
+		cmp -n 3000000 m/0 ../content && echo same
+		timeout 60 ../szpool detach m'
+	then_ok "reads what he wrote" grep -qx same out
+else
+	for name in 1 2; do skip "a user without rights, $name" "needs root, and mounts of its own"; done
+fi
+
 # A host's disk that is full: an error at once, no byte of what was synced is lost, and it can be sealed.
 mkdir disk
 if is_root && mount -t tmpfs -o size=300M tmpfs disk; then

@@ -143,38 +143,26 @@ else
 	for name in 1 2 3 4 5 6 7; do skip "other users, $name" "needs root"; done
 fi
 
-# A user without rights. /dev/fuse is everybody's on a usual system, so it is for this test: in mounts of its own, which
-# cannot be had where the root folder is none (a chroot).
-if ! unshare -m true 2>/dev/null; then
-	for name in 1 2 3 4; do skip "a user without rights, $name" "needs root, and mounts of its own"; done
-elif command -v fusermount3 >/dev/null; then
-	mkdir -m 0755 user && chown 65534:65534 user && chmod 0755 . && chmod 0644 passphrase
-	cat >as_nobody <<-'END'
-		set -e
-		cd "$1"
-		mknod -m 0666 fuse c 10 229
-		mount --bind fuse /dev/fuse
-		install -m 0755 "$2" szpool
-		setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$1/user" \
-			XDG_RUNTIME_DIR="$1/user" XDG_STATE_HOME="$1/user" \
-			SZPOOL_PASSPHRASE_FILE="$1/passphrase" bash -ec '
-			cd user
-			mkdir m
-			timeout 60 ../szpool create --kdf interactive --size 1G store
-			timeout 60 ../szpool mount store m
-			printf mine >m/file
-			stat -c %u:%g m/file
-			timeout 60 ../szpool cat store /file
-			findmnt -no OPTIONS m | tr , "\n" | grep -E "nosuid|nodev"
-			timeout 60 ../szpool umount m
-			timeout 60 ../szpool mount store m
-			cat m/file
-			timeout 60 ../szpool umount m'
-	END
-	ok "a user without rights" unshare -m bash as_nobody "$work" "$szpool"
+# A user without rights.
+if can_be_a_user; then
+	ok "a user without rights" as_a_user '
+		timeout 60 ../szpool create --kdf interactive --size 1G store
+		timeout 60 ../szpool mount store m
+		printf mine >m/file
+		stat -c %u:%g m/file
+		timeout 60 ../szpool cat store /file
+		findmnt -no OPTIONS m | tr , "\n" | grep -E "nosuid|nodev"
+		timeout 60 ../szpool umount m
+		timeout 60 ../szpool mount store m
+		cat m/file
+		timeout 60 ../szpool umount m'
 	then_ok "owns what he makes" grep -qx 65534:65534 out
 	then_ok "and reads it again" test "$(grep -c mine out)" = 2
-	fails "without fusermount3, how to get it is told" 1 "apt install fuse3" env PATH=/nowhere \
-		"$(command -v setpriv)" --reuid 65534 --regid 65534 --clear-groups "$work/szpool" mount store "$work/user/m"
+	fails "without fusermount3, how to get it is told" 1 "apt install fuse3" as_a_user \
+		'PATH=/nowhere ../szpool mount store m'
+	fails "without the right to /dev/fuse, that is told" 1 "chmod 0666 /dev/fuse" as_a_user --without-fuse \
+		'../szpool mount store m'
+else
+	for name in 1 2 3 4 5; do skip "a user without rights, $name" "needs root, and mounts of its own"; done
 fi
 done_testing

@@ -8,9 +8,6 @@
 #include "device/device_internal.h"
 #include "device/retain.h"
 
-/* By how much the store's clock advances while it is closed, at most: the ladder's lower rungs stay. */
-#define CLOSED_MAX_NS SZ_DAY_NS
-
 void sz_time_start(struct sz_store *store)
 {
 	uint64_t wall_ns = sz_wall_ns();

@@ -19,12 +19,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-/*
- * So many have to be due before a seal removes them, for that takes reading the index pages of all
- * generations, once an opening: a short command does not pay for it each time.
- */
-#define DUE_MIN 8U
-
 void sz_retention_free(struct retention *retention)
 {
 	free(retention->line);

@@ -29,20 +29,6 @@
 
 #include <errno.h>
 
-/* Deltas of a level that are merged; levels grow by LEVEL_FACTOR, the lowest ends at LEVEL_SECTORS. */
-#define FAN_IN         12U
-#define LEVEL_FACTOR   16U
-#define LEVEL_SECTORS  1024U
-#define LEVELS         4U
-#define DELTAS_MAX     48U  /* of a device */
-#define SHORT_BANDS    16UL /* room for so many on a disk is little */
-#define DEAD_BANDS_MIN 2U   /* so much dead space is let be: 16 MiB, by default */
-#define STEP_SHARE     16U /* a step of a major compaction: this part of what a device stores … */
-#define STEP_PACE      4U  /* … or so many times what the seal writes, if that is more */
-#define FREE_SHARE     8U  /* a band of which this part is superseded frees a short disk */
-#define SKIPPED_MAX    16U /* bands that cannot be read now: if there are more, a disk fails */
-#define ROOM_SHARE     4U  /* of the room on a disk: for bands, and for a merge */
-
 /* A band's object, as it is sealed; false: there is none. */
 static bool row_find(struct sz_device *device, uint32_t band, struct row *row_out)
 {

@@ -10,19 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BAND_SECTORS_MIN   256U
-#define BAND_SECTORS_MAX   16384U
-#define DEVICE_SECTORS_MIN 1024U
-#define GIB                (1ULL << 30)
-
-/* By the size of all devices together: many small files on a small store, few large ones on a large one. */
 static uint32_t band_sectors_default(const struct sz_store_create *options)
 {
 	uint64_t bytes = options->device_sectors * SECTOR * options->device_count;
 
-	if (bytes <= 256 * GIB)
-		return 2048;
-	return bytes <= 2048 * GIB ? 8192 : 16384;
+	if (bytes <= SMALL_STORE_BYTES)
+		return BAND_SECTORS_SMALL;
+	return bytes <= LARGE_STORE_BYTES ? BAND_SECTORS_MEDIUM : BAND_SECTORS_LARGE;
 }
 
 static int options_check(const struct sz_store_create *options,

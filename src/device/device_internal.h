@@ -22,6 +22,7 @@
 #ifndef SZ_DEVICE_DEVICE_INTERNAL_H
 #define SZ_DEVICE_DEVICE_INTERNAL_H
 
+#include "device/bounds.h"
 #include "device/collect.h"
 #include "device/device.h"
 #include "device/overlay.h"
@@ -32,30 +33,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* Limits, each with its reason. */
-#define SECTOR         ((uint64_t)SZ_SECTOR_BYTES)
-#define HOT_EDGE       128U /* sectors of the hot area at each end of a device: ZFS's labels */
-#define HOT_SECTORS    256U /* of both */
-#define BAND_PIECE     16U  /* a write of fewer sectors (64 KiB) goes to the log */
-#define OPEN_BANDS_MAX 32U  /* of a device; ZFS fills a few metaslabs at a time */
-#define LIVE_SHARE     16U  /* a band less than 1/16 live is no band */
-#define IO_SECTORS     256U /* sectors in one call of the host, 1 MiB */
-#define OBJECTS_MAX                                                                                \
-	256U /* open sealed objects, each a descriptor: below the usual limit of 1,024 */
-#define FOLDERS_MAX       256U         /* folders that are looked at */
-#define KEY_OBJECTS_MAX   16U          /* key objects that are tried: each costs seconds */
-#define DAMAGES_MAX       4096U        /* that are listed */
-#define EPOCH_SECTORS_MAX (1ULL << 20) /* in an overlay (4 GiB): then the epoch is sealed */
-#define SOURCES_MAX       (1U << 20)   /* live files of an epoch */
-#define VOLATILE_BYTES_MAX                                                                         \
-	(256ULL << 20) /* of a device: what ZFS writes by being opened, and its intent log */
-#define ROOT_FILE_MAX     (5ULL * SZ_PAGE_BYTES) /* 64 devices and SZ_ANCESTRY_MAX ancestors */
-#define TRANSIENT_TRIES   3U                     /* of a read that failed in a way that may pass */
-#define TRANSIENT_WAIT_MS 20U
-#define NO_SPACE_TRIES    25U /* of a flush on a full disk: space may come back; 5 s */
-#define NO_SPACE_WAIT_MS  200U
-#define INDEX_COPIES      3U /* of an index page: its device and the next two */
-#define NO_DEVICE         UINT32_MAX
+#define SECTOR    ((uint64_t)SZ_SECTOR_BYTES)
+#define NO_DEVICE UINT32_MAX
 
 /* The host has no space; it may come back. */
 static inline bool is_full(int result)
@@ -404,10 +383,11 @@ struct generation {
 	bool is_leaving;     /* it is about to be collected: it links nothing any more */
 	bool is_head;        /* no other generation descends from it */
 	/* collect.c: */
-	bool is_ours;              /* the newest generation, or an ancestor of it */
-	struct index_page **pages; /* its devices' manifests; NULL: not read yet; of those NULL: none, or not readable */
-	bool is_known;             /* once pages are there: all of them could be read */
-	bool is_complete;          /* … and all that it refers to was there then */
+	bool is_ours; /* the newest generation, or an ancestor of it */
+	struct index_page **
+		pages; /* its devices' manifests; NULL: not read yet; of those NULL: none, or not readable */
+	bool is_known;    /* once pages are there: all of them could be read */
+	bool is_complete; /* … and all that it refers to was there then */
 };
 struct lost_root { /* one that is there, and of which no copy can be read */
 	struct sz_id id;

@@ -7,17 +7,7 @@
 
 #include <errno.h>
 
-#define POLICY_BYTES       32U
-#define BUDGET_PERCENT     25U    /* without a wish: rewriting costs a quarter at most */
-#define BUDGET_PERCENT_MAX 10000U /* a hundred times the store */
-#define PERIODS_MAX                                                                                \
-	10000U /* a generation a day for 27 years: what is kept is held in memory, too */
-/*
- * Small stores may always take so much: a seal writes half a megabyte of index pages and labels whatever
- * changed, so that a quarter of a store of a few would be no history at all.
- */
-#define BUDGET_BYTES_MIN (256ULL << 20)
-
+#define POLICY_BYTES 32U
 static const char purpose[] = "szpool1 keep";
 
 static bool policy_is_possible(const struct sz_keep_policy *policy)

@@ -18,7 +18,6 @@
 
 #define HOST_BYTES   64U
 #define RECORD_BYTES (HOST_BYTES + 8 + 16 + 8)
-#define TRIES        16U
 
 static const char purpose[] = "szpool1 lock";
 
@@ -167,7 +166,7 @@ int sz_lock_take(struct sz_store *store, struct sz_error *error)
 	store->lock_path = record_path(store);
 	if (store->lock_path == NULL)
 		return sz_fail(error, -ENOMEM, "no memory");
-	for (unsigned int i = 0; i < TRIES && result == -EAGAIN; i++)
+	for (unsigned int i = 0; i < LOCK_TRIES && result == -EAGAIN; i++)
 		result = lock_try(store, error);
 	return result != -EAGAIN
 		       ? result

@@ -6,8 +6,6 @@
 
 #include <errno.h>
 
-#define LOST_MAX (1U << 20) /* runs, 32 MiB: of what is beyond it is not known that it was lost */
-
 struct lost {
 	struct sz_id id;
 	uint64_t sector;

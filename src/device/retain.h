@@ -1,7 +1,7 @@
 /*
  * retain: which generations are kept. Pure: no I/O, no clock, no memory of its own.
  *
- * The *ladder* keeps, for every age x from LADDER_AGE_MIN to LADDER_AGE_MAX, a complete generation whose age
+ * The *ladder* keeps, for every age x from SZ_LADDER_AGE_MIN_NS to SZ_LADDER_AGE_MAX_NS (bounds.h), a complete generation whose age
  * is between x and 2x, if there ever was one. So a copy that takes that long holds a complete generation
  * that is at most about x older than its beginning. What a user wishes for, and who is reading, comes on top.
  *
@@ -12,25 +12,11 @@
 #ifndef SZ_DEVICE_RETAIN_H
 #define SZ_DEVICE_RETAIN_H
 
+#include "device/bounds.h"
 #include "device/device.h"
 
-#define SZ_SECOND_NS         1000000000ULL
-#define SZ_MINUTE_NS         (60 * SZ_SECOND_NS)
-#define SZ_HOUR_NS           (60 * SZ_MINUTE_NS)
-#define SZ_DAY_NS            (24 * SZ_HOUR_NS)
-
-/* The ladder's rungs: below the first a copy is as good as instant. */
-#define SZ_LADDER_AGE_MIN_NS (15 * SZ_MINUTE_NS)
-#define SZ_LADDER_AGE_MAX_NS (14 * SZ_DAY_NS)
-/* All of the last two hours are kept … */
-#define SZ_LADDER_RECENT_NS  (2 * SZ_HOUR_NS)
-/* … unless they come faster than one a minute: of any three within two minutes, the middle one goes. */
-#define SZ_LADDER_DENSE_NS   (2 * SZ_MINUTE_NS)
-/* How long a copy may take that the ladder promises to be whole: half of what it reaches. */
-#define SZ_COPY_MAX_NS       (7 * SZ_DAY_NS)
-
 /* These are kept whatever it costs. */
-#define SZ_RETAIN_ALWAYS     (SZ_RETAIN_NEWEST | SZ_RETAIN_HELD)
+#define SZ_RETAIN_ALWAYS (SZ_RETAIN_NEWEST | SZ_RETAIN_HELD)
 
 struct sz_retained {
 	uint64_t store_time_ns; /* ascends */

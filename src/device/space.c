@@ -14,16 +14,6 @@
 
 #include <errno.h>
 
-#define MIB           (1ULL << 20)
-#define RESERVE_SHARE 50U /* 2 % of a disk; at least what opening, a delete, a seal write, thrice */
-#define RESERVE_MIN   (64 * MIB)
-#define RESERVE_MAX   (256 * MIB)
-#define SHORT_BYTES   (32 * MIB) /* of room: new data comes by megabytes, and may be refused */
-#define ROOM_STEP     (16 * MIB) /* of history that goes: each takes a walk over the index */
-#define LOOK_NS       (20ULL * 1000 * 1000) /* age of figures: at 1 GB/s, less than the reserve */
-#define SHORT_LOOK_NS (1ULL * 1000 * 1000)  /* once there is no room */
-#define SEAL_PAGES    128U                  /* of a device: hot image, index pages, root */
-
 struct disk {
 	uint64_t id;
 	uint64_t free_bytes;

@@ -17,10 +17,6 @@
 
 #include <errno.h>
 
-#define SPARE_BYTES                                                                                \
-	(2ULL << 20)    /* of a part: removing a small file logs 1 MiB to each of six devices */
-#define SPARE_SHARE 16U /* of a device; tests have some of 4 MiB */
-
 static uint64_t part_bytes(const struct sz_device *device)
 {
 	uint64_t share = device->sectors / SPARE_SHARE * SECTOR;

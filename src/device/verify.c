@@ -11,8 +11,6 @@
 
 #include <errno.h>
 
-#define PIECE_SECTORS 16384U /* 64 MiB: after so much a seal that waits for its readers goes on */
-
 static const char copies_text[] = "a copy is missing, or does not authenticate";
 
 /* A band or delta that is to be read. */
@@ -301,7 +299,7 @@ static int piece_verify(struct verifying *verifying, const struct stored *stored
 	if (result == -EBADMSG)
 		result = hurt_note(verifying, stored->device, &stored->ref.id, 0,
 				   "its end does not authenticate");
-	while (result == 0 && sum < PIECE_SECTORS && (some = run_next(device, stored, at)) > 0) {
+	while (result == 0 && sum < VERIFY_SECTORS && (some = run_next(device, stored, at)) > 0) {
 		uint32_t done;
 
 		result = run_verify(verifying, stored, object, *at,

@@ -14,9 +14,6 @@
 
 #include <errno.h>
 
-/* Sectors that one entry of the log may take. */
-#define LOG_CHUNK 128U
-
 /* What a failure of the host means for the device. */
 static int write_failed(struct sz_device *device, int error)
 {

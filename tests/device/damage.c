@@ -174,8 +174,8 @@ uint32_t spread_cost(struct harness *harness, const struct objects *objects,
 	} else if (object->kind == SZ_KIND_DELTA) {
 		mark(cost, 800, 5, true);
 	} else if (object->kind == SZ_KIND_HOT && object->generation == 4) {
-		mark(cost, 0, HOT_SECTORS, true);
-		mark(cost, SPREAD_SECTORS - HOT_SECTORS, HOT_SECTORS, true);
+		mark(cost, 0, HOT_END_SECTORS, true);
+		mark(cost, SPREAD_SECTORS - HOT_END_SECTORS, HOT_END_SECTORS, true);
 		return 15;
 	}
 	for (uint32_t i = 0; i < SPREAD_SECTORS; i++)

@@ -22,9 +22,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define OK(call)       assert_int_equal((call), 0)
-#define BUFFER_SECTORS 512U
-#define HOT_SECTORS    128U /* at either end of a device */
+#define OK(call)        assert_int_equal((call), 0)
+#define BUFFER_SECTORS  512U
+#define HOT_END_SECTORS 128U /* at either end of a device */
 
 struct shape {
 	uint32_t devices;

@@ -12,7 +12,7 @@ static void choose_range(struct harness *harness, uint32_t most, bool is_hot, ui
 	uint32_t sectors = harness->shape.sectors;
 
 	if (is_hot) {
-		*sector = (uint32_t)chance_below(&harness->chance, HOT_SECTORS);
+		*sector = (uint32_t)chance_below(&harness->chance, HOT_END_SECTORS);
 		if (chance_below(&harness->chance, 2) == 0)
 			*sector = sectors - 1 - *sector;
 	} else {

@@ -5,7 +5,6 @@
 #include "clocks.h"
 #include "damage.h"
 
-#undef HOT_SECTORS /* the harness counts those of one end, the device of both */
 #include "device/device_internal.h"
 
 #include <inttypes.h>

@@ -7,7 +7,6 @@
  */
 #include "damage.h"
 
-#undef HOT_SECTORS /* the harness counts those of one end, the device of both */
 #include "device/device_internal.h"
 
 #include <inttypes.h>

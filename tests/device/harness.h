@@ -47,8 +47,9 @@ struct harness {
 	uint64_t reads;
 	uint64_t cached_reads; /* those of them that waited for no disk */
 	uint32_t *observed[MODEL_DEVICES_MAX];
-	struct sealed_name *names;
+	struct sealed_name *names; /* a hash table */
 	size_t name_count;
+	size_t name_capacity;
 	/* Called after each operation on the store, before the model learns of its success. */
 	void (*after)(struct harness *);
 	void *after_context;

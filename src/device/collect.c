@@ -320,6 +320,15 @@ static bool is_held(const struct root_files *files)
 	return false;
 }
 
+static bool generation_is_held(struct sz_store *store, const struct generation *generation)
+{
+	CLEANUP(sz_locations_free)
+	struct location *locations = sz_catalog_find(store, &generation->id);
+	CLEANUP(root_files_close) struct root_files files = { 0 };
+
+	return root_files_open(store, locations, &files) != 0 || is_held(&files);
+}
+
 bool sz_generation_remove(struct sz_store *store, struct generation *generation)
 {
 	CLEANUP(sz_locations_free)
@@ -388,6 +397,11 @@ static int retention_apply(struct sz_store *store, struct retention *retention, 
 	if (result != 0 ||
 	    ((store->collector.has_looked || !with_orphans) && due_count(retention) == 0))
 		return result;
+	/* What stays and lacks pages leaves all the others where they are: that is found out before a root goes. */
+	for (size_t i = 0; i < retention->count; i++)
+		if (retention->retained[i].reasons == 0 && !retention->line[i]->is_known &&
+		    generation_is_held(store, retention->line[i]))
+			retention->retained[i].reasons = SZ_RETAIN_HELD;
 	result = sz_retention_check(store, retention);
 	if (result != 0)
 		return result;

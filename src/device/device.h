@@ -244,8 +244,8 @@ struct sz_kept {
 	uint64_t generation;
 	char code[40];
 	uint64_t sealed_wall_ns;
-	uint64_t age_ns; /* by the store's own clock */
-	bool is_complete;
+	uint64_t age_ns;      /* by the store's own clock */
+	bool is_complete;     /* but for devices whose folder is not here */
 	unsigned int reasons; /* SZ_RETAIN_…; 0: a collection would remove it */
 	uint64_t
 		ends_bytes; /* what no newer one refers to, and none at all that stays if it goes */
@@ -270,7 +270,7 @@ struct sz_foreign {
 typedef int sz_foreign_fn(void *context, const struct sz_foreign *);
 int sz_store_foreign_each(struct sz_store *store, sz_foreign_fn *each, void *context,
 			  struct sz_error *error) MUST_CHECK;
-/* Removes it for good. -EBUSY: some of it is being read. */
+/* Removes it for good. -EBUSY: some of it is being read. -ENXIO: a folder that is not here may have what is lost. */
 int sz_store_discard(struct sz_store *, struct sz_error *error) MUST_CHECK;
 
 struct sz_history_info {

@@ -384,10 +384,10 @@ struct generation {
 	bool is_head;        /* no other generation descends from it */
 	/* collect.c: */
 	bool is_ours; /* the newest generation, or an ancestor of it */
-	struct index_page **
-		pages; /* its devices' manifests; NULL: not read yet; of those NULL: none, or not readable */
+	/* Its devices' manifests; NULL: not read yet; of those NULL: none, or not readable. */
+	struct index_page **pages;
 	bool is_known;    /* once pages are there: all of them could be read */
-	bool is_complete; /* … and all that it refers to was there then */
+	bool is_complete; /* … and all that it refers to was there then, if its folder was */
 };
 struct lost_root { /* one that is there, and of which no copy can be read */
 	struct sz_id id;

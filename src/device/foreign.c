@@ -385,6 +385,21 @@ static int foreign_roots_remove(struct sz_store *store, const struct retention *
 	return sz_roots_sync(store) == 0 ? 0 : sz_fail(error, -EIO, "a folder could not be synced");
 }
 
+/* What is lost of ours may be whole in a folder that is not here. */
+static int lost_check(const struct sz_store *store, const struct retention *retention,
+		      struct sz_error *error)
+{
+	for (size_t i = 0; i < retention->count; i++)
+		for (uint32_t j = 0; j < store->device_count; j++)
+			if (retention->retained[i].reasons == 0 &&
+			    store->devices[j].folder == NO_DEVICE)
+				return sz_fail(
+					error, -ENXIO,
+					"generation %llu lacks a part of its index, which may be in the folder of device %u: that is not here; bring it back, or have it rebuilt (szpool scrub), first",
+					(unsigned long long)retention->line[i]->root.generation, j);
+	return 0;
+}
+
 int sz_store_discard(struct sz_store *store, struct sz_error *error)
 {
 	CLEANUP(sz_retention_free) struct retention retention = { 0 };
@@ -400,6 +415,8 @@ int sz_store_discard(struct sz_store *store, struct sz_error *error)
 	result = retention_all(store, false, &retention, error);
 	if (result == 0 && sz_retention_check(store, &retention) != 0)
 		result = sz_collect_fail(store, -EBADMSG, error);
+	if (result == 0)
+		result = lost_check(store, &retention, error);
 	if (result == 0)
 		result = foreign_roots_remove(store, &retention, error);
 	if (result != 0)

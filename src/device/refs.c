@@ -18,7 +18,7 @@ struct index_page {
 	struct sz_id id;
 	uint32_t references; /* by generations, and by pages */
 	uint64_t walk;       /* the last one that came by */
-	bool is_complete;    /* all that it refers to is there, by name and length */
+	bool is_complete; /* all that it refers to is there, by name and length, if its folder is */
 	struct sz_id *objects;
 	uint32_t object_count;
 	struct index_page **shards; /* of a manifest */
@@ -112,14 +112,25 @@ static void page_release(struct refs *refs, struct index_page *page)
 	page_drop(refs, page);
 }
 
-/* bytes 0: any length will do. */
+/* One of a device whose folder is not here is taken to be in that: it may come back. bytes 0: any length will do. */
+static bool is_there(struct sz_store *store, const struct sz_id *id, uint64_t bytes)
+{
+	enum sz_kind kind;
+	uint32_t device;
+	uint64_t generation;
+
+	return sz_catalog_has(store, id, bytes) ||
+	       (sz_id_parse(id, &kind, &device, &generation) == 0 && device < store->device_count &&
+		store->devices[device].folder == NO_DEVICE);
+}
+
 static void object_add(struct sz_store *store, struct index_page *page, const struct sz_id *id,
 		       uint64_t bytes)
 {
 	if (sz_id_is_none(id))
 		return;
 	page->objects[page->object_count++] = *id;
-	page->is_complete = page->is_complete && sz_catalog_has(store, id, bytes);
+	page->is_complete = page->is_complete && is_there(store, id, bytes);
 }
 
 static int shard_load(struct sz_store *store, const struct sz_ref *ref, struct index_page *page)
@@ -214,8 +225,9 @@ int sz_refs_load(struct sz_store *store, struct generation *generation)
 
 	if (generation->pages != NULL && generation->is_known)
 		return 0;
-	sz_refs_release(store, generation); /* what could not be read may have been brought back */
-	generation->pages = calloc((size_t)root->device_count + 1, sizeof(struct index_page *));
+	if (generation->pages == NULL)
+		generation->pages =
+			calloc((size_t)root->device_count + 1, sizeof(struct index_page *));
 	if (generation->pages == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < root->device_count; i++) {
@@ -225,7 +237,11 @@ int sz_refs_load(struct sz_store *store, struct generation *generation)
 		is_complete = is_complete && device->state == 0;
 		if (sz_id_is_none(&device->manifest.id))
 			continue;
-		result = page_get(store, &device->manifest, manifest_load, &generation->pages[i]);
+		/* What could not be read before may have been brought back. */
+		result = generation->pages[i] != NULL
+				 ? 0
+				 : page_get(store, &device->manifest, manifest_load,
+					    &generation->pages[i]);
 		if (result != 0 && result != -EBADMSG) {
 			sz_refs_release(store, generation);
 			return result;

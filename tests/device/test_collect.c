@@ -808,6 +808,123 @@ static void test_history_goes_without_an_index_page(void **state)
 	harness_fini(&harness);
 }
 
+/*
+ * One that is due lacks an index page, and is read: what it needs is not known, so none of the others may go. Room for
+ * new data takes no history either, where it would get nothing for it.
+ */
+static void test_what_is_read_without_an_index_page(void **state)
+{
+	struct harness harness;
+	struct sz_file *file;
+	size_t count;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	open_as(&harness, &plain);
+	hours(&harness, 10);
+	close_it(&harness);
+	index_lose(&harness, 1, 6);
+	open_as(&harness, &plain);
+	count = harness.store->history.count;
+	file = hold(&harness, 6, 2);
+	assert_int_equal(sz_store_collect(harness.store, true, &harness.error), -EBADMSG);
+	assert_non_null(strstr(harness.error.text, "generation 6"));
+	assert_int_equal(harness.store->history.count, count);
+	for (unsigned int i = 0; i < 8; i++) {
+		MUTEX_SCOPE(&harness.store->seal_lock);
+
+		assert_int_equal(sz_collect_space(harness.store, 64 << 20), -ENOSPC);
+	}
+	assert_int_equal(harness.store->history.count, count);
+	sz_file_close(file);
+	OK(sz_store_collect(harness.store, true, &harness.error));
+	assert_int_equal(harness.store->history.count, 1);
+	value_check(&harness, generation_of(&harness));
+	close_it(&harness);
+	assert_int_equal(disks_check(&harness, NULL).strays, 0);
+	harness_fini(&harness);
+}
+
+/* While a disk is not there what a user wishes for is kept as it was: the disk comes back. */
+static void test_a_disk_is_away(void **state)
+{
+	const struct sz_keep_policy wish = { .daily = 60, .budget_bytes = UINT64_MAX };
+	struct harness harness;
+	struct sz_backend *disk;
+	uint64_t newest;
+	size_t count;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	open_as(&harness, &plain);
+	OK(sz_store_set_keep_policy(harness.store, &wish, &harness.error));
+	for (unsigned int i = 0; i < 30; i++) {
+		clocks_pass(SZ_DAY_NS);
+		seal(&harness);
+	}
+	OK(sz_store_collect(harness.store, false, &harness.error));
+	count = harness.store->history.count;
+	newest = generation_of(&harness);
+	assert_true(count >= 30);
+	close_it(&harness);
+	disk = harness.disks[3];
+	harness.disks[3] = NULL;
+	open_as(&harness, &plain);
+	OK(sz_store_set_keep_policy(harness.store, &wish, &harness.error));
+	OK(sz_store_collect(harness.store, false, &harness.error));
+	assert_int_equal(harness.store->history.count, count);
+	close_it(&harness);
+	harness.disks[3] = disk;
+	assert_int_equal(disks_check(&harness, NULL).generations, count);
+	generations_check(&harness);
+	open_as(&harness, &plain);
+	value_check(&harness, newest);
+	close_it(&harness);
+	harness_fini(&harness);
+}
+
+/* All copies of an index page that are here are lost; one stands on a disk that is away: it is not given up. */
+static void test_an_index_page_is_away(void **state)
+{
+	struct harness harness;
+	struct harness whole;
+	struct objects objects;
+	struct sz_backend *disk;
+	struct sz_history_info info;
+	size_t count;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	open_as(&harness, &plain);
+	hours(&harness, 10);
+	count = harness.store->history.count;
+	close_it(&harness);
+	harness_fork_now(&harness, &whole);
+	index_lose(&harness, 1, 9);
+	objects_list(&whole, &objects);
+	for (size_t i = 0; i < objects.count; i++)
+		if (objects.list[i].kind == SZ_KIND_INDEX && objects.list[i].device == 1 &&
+		    objects.list[i].generation == 9 && objects.list[i].disk == 1)
+			object_copy(&whole, &harness, &objects.list[i]);
+	objects_free(&objects);
+	disk = harness.disks[1];
+	harness.disks[1] = NULL;
+	open_as(&harness, &plain);
+	assert_int_equal(sz_store_discard(harness.store, &harness.error), -ENXIO);
+	assert_non_null(strstr(harness.error.text, "device 1"));
+	assert_int_equal(harness.store->history.count, count);
+	close_it(&harness);
+	harness.disks[1] = disk;
+	open_as(&harness, &plain);
+	sz_store_history_info(harness.store, &info);
+	assert_string_equal(info.problem, "");
+	assert_int_equal(info.complete, count);
+	close_it(&harness);
+	generations_check(&harness);
+	harness_fini(&whole);
+	harness_fini(&harness);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -822,6 +939,9 @@ int main(void)
 		cmocka_unit_test(test_a_folder_of_long_ago),
 		cmocka_unit_test(test_an_index_page_is_lost),
 		cmocka_unit_test(test_history_goes_without_an_index_page),
+		cmocka_unit_test(test_what_is_read_without_an_index_page),
+		cmocka_unit_test(test_a_disk_is_away),
+		cmocka_unit_test(test_an_index_page_is_away),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

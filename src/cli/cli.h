@@ -164,6 +164,8 @@ const struct option_spec *option_spec(enum option_id id);
  */
 int options_parse(struct invocation *, int argc, char **argv, int *count_out) MUST_CHECK;
 void options_free(struct options *options);
+/* A preset's name; false: it is none. */
+bool kdf_parse(const char *text, enum sz_kdf *kdf_out);
 static inline bool option_is_given(const struct invocation *invocation, enum option_id id)
 {
 	return (invocation->options.given >> id & 1) != 0;

@@ -377,6 +377,20 @@ static void descriptors_keep(void)
 			_exit(EXIT_ERROR);
 }
 
+/* Who knows how a store was made can have it opened faster. */
+static bool kdf_order(void)
+{
+	const char *text = getenv("SZPOOL_KDF");
+	enum sz_kdf kdf;
+
+	if (text == NULL || text[0] == '\0')
+		return true;
+	if (!kdf_parse(text, &kdf))
+		return false;
+	sz_kdf_try_first(kdf);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct sz_error error = { 0 };
@@ -389,6 +403,11 @@ int main(int argc, char **argv)
 	if (sz_crypto_init(&error) != 0 || interrupt_start(&error) != 0) {
 		(void)fprintf(stderr, "szpool: %s\n", error.text);
 		return EXIT_ERROR;
+	}
+	if (!kdf_order()) {
+		(void)fprintf(stderr,
+			      "szpool: SZPOOL_KDF has to be interactive, moderate or sensitive\n");
+		return EXIT_USAGE;
 	}
 	code = argc > 0 && is_mount_helper(argv[0]) ? mount_helper_run(argc, argv)
 						    : main_run(argc, argv);

@@ -246,7 +246,7 @@ static int budget_option(struct invocation *invocation, const char *text)
 		text, KEEP_MAX);
 }
 
-static int kdf_option(struct invocation *invocation, const char *text)
+bool kdf_parse(const char *text, enum sz_kdf *kdf_out)
 {
 	static const struct {
 		const char *name;
@@ -259,10 +259,17 @@ static int kdf_option(struct invocation *invocation, const char *text)
 
 	for (size_t i = 0; i < ARRAY_LENGTH(presets); i++) {
 		if (strcmp(text, presets[i].name) == 0) {
-			invocation->options.kdf = presets[i].kdf;
-			return 0;
+			*kdf_out = presets[i].kdf;
+			return true;
 		}
 	}
+	return false;
+}
+
+static int kdf_option(struct invocation *invocation, const char *text)
+{
+	if (kdf_parse(text, &invocation->options.kdf))
+		return 0;
 	return usage_fail(invocation, "--kdf '%s': has to be interactive, moderate or sensitive",
 			  text);
 }

@@ -90,6 +90,8 @@ enum sz_kdf {
 #define SZ_PASSPHRASE_MAX_BYTES 1024 /* more is a mistake: a file given in place of a passphrase */
 /* All presets, in the order in which opening tries them on this machine now; constant arrays. */
 const enum sz_kdf *sz_kdf_presets(size_t *count_out);
+/* Which comes first in this process, whatever its memory: it saves time to know. Before other threads start. */
+void sz_kdf_try_first(enum sz_kdf);
 /* -EINVAL: the length is not 1 … 1,024. */
 int sz_kdf_derive(enum sz_kdf, const char *passphrase, size_t length,
 		  const uint8_t salt[SZ_KDF_SALT_BYTES], uint8_t out[SZ_KEY_BYTES]) MUST_CHECK;

@@ -3,8 +3,8 @@
  *
  * A key object does not say which preset it was made with (it says nothing at all): opening tries all of them. Where there
  * is memory for it many times over the default goes first; elsewhere the cheapest, so that a store that was made for a
- * small machine opens there without swapping, and what the cheaper ones add to the dearer is a quarter and less. The list
- * only grows. The test preset exists only where SZ_TEST_KDF is defined, in a second build of this library that only test
+ * small machine opens there without swapping, and what the cheaper ones add to the dearer is a quarter and less. Who
+ * knows the preset can have it tried first; the others follow. The list only grows. The test preset exists only where SZ_TEST_KDF is defined, in a second build of this library that only test
  * programs link.
  *
  * libargon2 takes its memory from us: in huge pages. Argon2 reads at random; in pages of 4 KiB nearly each of its reads
@@ -53,8 +53,12 @@ static const enum sz_kdf cheapest_first[] = { TEST_FIRST SZ_KDF_INTERACTIVE, SZ_
 					      SZ_KDF_SENSITIVE };
 static const enum sz_kdf default_first[] = { TEST_FIRST SZ_KDF_MODERATE, SZ_KDF_INTERACTIVE,
 					     SZ_KDF_SENSITIVE };
+static const enum sz_kdf dearest_first[] = { TEST_FIRST SZ_KDF_SENSITIVE, SZ_KDF_MODERATE,
+					     SZ_KDF_INTERACTIVE };
+static const enum sz_kdf *wished; /* one of these; NULL: by the memory */
 static_assert(ARRAY_LENGTH(cheapest_first) == SZ_KDF_COUNT, "each preset is tried");
 static_assert(ARRAY_LENGTH(default_first) == SZ_KDF_COUNT, "each preset is tried");
+static_assert(ARRAY_LENGTH(dearest_first) == SZ_KDF_COUNT, "each preset is tried");
 #define AMPLE_BYTES (1024 * MIB) /* available: the default goes first */
 static_assert(SZ_KDF_SALT_BYTES >= ARGON2_SALT_BYTES, "salt of Argon2");
 
@@ -90,7 +94,17 @@ static uint64_t available_bytes(void)
 const enum sz_kdf *sz_kdf_presets(size_t *count_out)
 {
 	*count_out = SZ_KDF_COUNT;
+	if (wished != NULL)
+		return wished;
 	return available_bytes() >= AMPLE_BYTES ? default_first : cheapest_first;
+}
+
+void sz_kdf_try_first(enum sz_kdf kdf)
+{
+	if (kdf == SZ_KDF_SENSITIVE)
+		wished = dearest_first;
+	else
+		wished = kdf == SZ_KDF_MODERATE ? default_first : cheapest_first;
 }
 
 /* Of libargon2: 0, or a number that is an error. */

@@ -173,7 +173,7 @@ any_round() { # ROUND
 	esac
 }
 
-SIZE=3G ok "create" create --kdf interactive store
+SIZE=3G ok "create" create store
 first=$("$check" --list store | sed -n '1s/[^ ]* \([0-9]*\)-.*/\1/p')
 ok "the writer begins" writer_start
 sleep 2

@@ -201,7 +201,7 @@ write_more() {
 cases() { declare -F | sed -nE "s/^declare -f ($1case_.*)/\1/p" | grep -vE '^case_(run|everything)$'; }
 one_of() { shuf -n 1 --random-source=<(yes "$RANDOM"); }
 
-SIZE=3G ok "create" create --kdf interactive store
+SIZE=3G ok "create" create store
 ok "many generations" write_some 200
 ok "a copy" cp -a store older
 ok "many more, with objects of each kind" write_more

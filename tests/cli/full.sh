@@ -61,7 +61,7 @@ available_is_small() { run df --json disk/store | grep -q '"available_bytes": [0
 printf 'older\n' >older
 head -c 100000000 /dev/urandom >medium
 head -c 500000000 /dev/urandom >large
-ok "create" create --kdf interactive disk/store
+ok "create" create disk/store
 ok "put" run put disk/store older medium /
 fails "what the disk has no room for" 7 "large: cannot be stored: no space is left on the store's disk" \
 	run put disk/store large /

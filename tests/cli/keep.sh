@@ -31,7 +31,7 @@ typing() { # ANSWER ARGUMENT…
 	printf '%s\n' "$answer" | script -qec "$(printf '%q ' "$szpool" "$@")" /dev/null >seen
 }
 
-ok "create" create --kdf interactive store
+ok "create" create store
 ok "put" put store one
 ok "and again" put store two
 fails "a wish that is no number" 2 "--daily 'x': has to be a number, 0 to 10000" run keep --daily x store

@@ -3,6 +3,8 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
+unset SZPOOL_KDF # here the presets are the default's
+
 no_terminal() { setsid timeout 60 env -u SZPOOL_PASSPHRASE_FILE "$@"; }
 echo_is_off() { ! grep -q 'pony' typed; }
 
@@ -58,4 +60,16 @@ ok "no two are alike" bash -c "'$szpool' create --size 1G --generate-passphrase 
 ok "change" bash -c "printf 'copper kettle on a narrow shelf' >second &&
 	'$szpool' passphrase --kdf interactive --new-passphrase-file second store"
 ok "the new one opens" run ls --passphrase-file second store
+
+# The memory says which presets were tried.
+peak_mib() { # COMMAND…
+	python3 -c 'import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, timeout=60)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)' "$@"
+}
+peak_of() { SZPOOL_KDF=$1 peak_mib "$szpool" ls --passphrase-file "$2" "$3"; }
+ok "SZPOOL_KDF: that preset is tried first" test "$(peak_of interactive second store)" -lt 250
+ok "the others follow: those before it" test "$(peak_of moderate second store)" -ge 256
+ok "and those behind it" test "$(peak_of interactive words new.store)" -ge 256
+fails "it is none" 2 "has to be interactive, moderate or sensitive" env SZPOOL_KDF=best "$szpool" ls store
 done_testing

@@ -23,7 +23,7 @@ for ((i = 100; i < 100 + FILES; i++)); do
 	head -c 1048576 /dev/urandom >goes/$i
 	head -c 1048576 /dev/urandom >stays/$i
 done
-ok "create" create --kdf interactive store
+ok "create" create store
 empty=$(taken store)
 ok "put" timeout 300 "$szpool" put store goes stays /
 full=$(taken store)

@@ -47,7 +47,7 @@ round() { # HOW
 	fails "once more" 1 "there is no snapshot 'first'" run destroy-snapshot --yes store first
 }
 
-ok "create" create --kdf interactive store
+ok "create" create store
 round "alone"
 ok "serve" run serve store
 round "served"

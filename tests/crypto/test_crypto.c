@@ -356,6 +356,29 @@ static void test_the_test_preset_is_tried_first_here(void **state)
 	assert_int_equal(presets[0], SZ_KDF_TEST);
 }
 
+/* Whichever is to be first, none is left out. */
+static void test_presets_in_another_order(void **state)
+{
+	static const enum sz_kdf firsts[] = { SZ_KDF_INTERACTIVE, SZ_KDF_MODERATE,
+					      SZ_KDF_SENSITIVE };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(firsts); i++) {
+		unsigned int tried = 0;
+		const enum sz_kdf *presets;
+		size_t count;
+
+		sz_kdf_try_first(firsts[i]);
+		presets = sz_kdf_presets(&count);
+		assert_int_equal(count, SZ_KDF_COUNT);
+		assert_int_equal(presets[0], SZ_KDF_TEST);
+		assert_int_equal(presets[1], firsts[i]);
+		for (size_t k = 0; k < count; k++)
+			tried |= 1U << presets[k];
+		assert_int_equal(tried, (1U << SZ_KDF_COUNT) - 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_block_is_aes_256),
 		cmocka_unit_test(test_kdf_checks_lengths_and_depends_on_all),
 		cmocka_unit_test(test_the_test_preset_is_tried_first_here),
+		cmocka_unit_test(test_presets_in_another_order), /* last: it stays */
 	};
 
 	return cmocka_run_group_tests_name("crypto", tests, set_up, NULL);

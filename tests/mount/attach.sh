@@ -30,7 +30,7 @@ fails "one that is not empty" 1 "is not empty" run attach store full
 fails "a file" 1 "Not a directory" run attach store file
 fails "a store that is not there" 1 "there is no such folder" run attach store m
 fails "a folder that is no store" 3 "" run attach other m
-ok "create" create --kdf interactive store
+ok "create" create store
 head -c 3000000 /dev/urandom >content
 ok "put" run put store content /
 fails "a wrong passphrase" 4 "wrong passphrase" \
@@ -338,7 +338,7 @@ ok "detach" run detach m
 
 # A device that is not there.
 rm -r store
-ok "create" create --kdf interactive --devices 3 --raid raidz1 store
+ok "create" create --devices 3 --raid raidz1 store
 rm -r "$(run info --json store | jq -r '.devices[1].folder')"
 ok "attach, with a device missing" run attach store m
 prints "the others are there" "0 2 " bash -c "ls m | tr '\n' ' '"

@@ -49,7 +49,7 @@ delete_queue_is_empty() { awk '/ZFS delete queue/ { here = 1 } here && /entries/
 in_zdb() { zdb -e -p devices "$@" 2>&1; }
 
 mkdir m
-ok "create" create --kdf interactive store
+ok "create" create store
 for ((round = 1; round <= rounds; round++)); do
 	after=$((RANDOM % 4)).$((RANDOM % 900 + 100))
 	ok "round $round: all was there, and it is killed after $after s" killed_after "$after"

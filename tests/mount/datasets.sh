@@ -5,7 +5,7 @@
 
 inode() { stat -c %i "$1"; }
 
-ok "create" create --kdf interactive store
+ok "create" create store
 mkdir m m2
 ok "create-dataset" run create-dataset store music
 ok "below it" run create-dataset store music/old

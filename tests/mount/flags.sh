@@ -8,7 +8,7 @@ is_root || {
 }
 as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
 
-ok "create" create --kdf interactive store
+ok "create" create store
 mkdir m && chmod 0755 .
 ok "mount" mount_here --allow-other
 printf 'first\n' >m/log

@@ -6,7 +6,7 @@
 files=$((10000 * ${SZ_TEST_SCALE:-1})) # 200,000 with 20
 bound_mib=256
 
-ok "create" create --kdf interactive --size 8G store
+ok "create" create --size 8G store
 mkdir m
 ok "mount" mount_here --memory ${bound_mib}M
 cat >make.py <<'END'

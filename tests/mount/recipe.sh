@@ -36,7 +36,7 @@ is_answering() {
 is_healthy() { zpool status recipe | tee out | grep -q "state: $1" && grep -q "errors: No known data errors" out; }
 
 mkdir m pool
-ok "create" create --raw --raid raidz2 --kdf interactive --size 256M store
+ok "create" create --raw --raid raidz2 --size 256M store
 ok "attach" run attach store m
 $zfs_fuse/sbin/zfs-fuse --no-daemon >daemon.out 2>&1 &
 daemon=$!

@@ -3,7 +3,7 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-ok "create" create --kdf interactive store
+ok "create" create store
 mkdir m
 ok "mount" mount_here
 mkdir -p m/a/b

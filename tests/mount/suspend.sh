@@ -52,7 +52,7 @@ goes_on() { # SECONDS
 	return 1
 }
 
-ok "create" create --kdf interactive disk/store
+ok "create" create disk/store
 ok "mount" run mount disk/store m
 unset SZPOOL_PASSPHRASE_FILE # it is not needed again
 printf wrong >wrong

@@ -50,7 +50,7 @@ server=
 then_ok "a signal ends it, and its socket" test ! -e old
 
 # Two stores at one path: the second leaves the first's socket alone.
-ok "another store" create --raw --kdf interactive --devices 1 --size 64M store2
+ok "another store" create --raw --devices 1 --size 64M store2
 ok "served at a path" serve_here --socket "$work/place"
 fails "a second one there" 1 "$work/place: process $server listens there" run nbd --socket "$work/place" store2
 ok "the first one is reached still" limited nbdinfo "$uri"
@@ -112,7 +112,7 @@ server=
 # A full disk: ENOSPC, and the client goes on.
 if is_root && mkdir small && mount -t tmpfs -o size=400M tmpfs small 2>/dev/null; then
 	mounts+=("$work/small")
-	ok "create" create --raw --kdf interactive --devices 1 --size 1G small/store
+	ok "create" create --raw --devices 1 --size 1G small/store
 	ok "served" run nbd small/store
 	uri=$(head -n 1 out)
 	cat >full.py <<'END_FULL'

@@ -26,7 +26,7 @@ end_all() {
 trap end_all EXIT
 
 raw_create() { # SIZE
-	create --raw --kdf interactive --devices 1 --size "$1" store
+	create --raw --devices 1 --size "$1" store
 }
 # In the foreground of the background, so that its number is known: $server, and $uri once it listens.
 serve_here() { # OPTION…

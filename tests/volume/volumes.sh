@@ -87,7 +87,7 @@ round() { # HOW
 	prints "none is left" "" names
 }
 
-ok "create" create --size 2G --kdf interactive store
+ok "create" create --size 2G store
 round "alone"
 ok "serve" run serve store
 ok "served: create-volume" run create-volume -V 64M store disk
@@ -210,7 +210,7 @@ truncate -s 700M disk.image
 if is_root && mkfs.ext4 -q -m 0 disk.image && mount -o loop disk.image disk 2>/dev/null; then
 	mounts+=("$work/disk")
 	rm -rf store runtime/szpool && ln -s disk/store store
-	ok "create" create --kdf interactive disk/store
+	ok "create" create disk/store
 	ok "create-volume" run create-volume -V 64M store disk
 	ok "nbd" nbd_here
 	fails_in_time() {

@@ -25,10 +25,12 @@ int sz_hot_init(struct hot *hot)
 	return hot->sectors == NULL ? -ENOMEM : 0;
 }
 
+/* A sector that is not written is zeros: the memory of those, most of a megabyte, need not be touched here. */
 void sz_hot_fini(struct hot *hot)
 {
-	if (hot->sectors != NULL)
-		sz_wipe(hot->sectors, HOT_SECTORS * SECTOR);
+	for (uint32_t bit = 0; hot->sectors != NULL && bit < HOT_SECTORS; bit++)
+		if (bit_is_set(hot->written, bit))
+			sz_wipe(hot->sectors + bit * SECTOR, SECTOR);
 	free(hot->sectors);
 	*hot = (struct hot){ 0 };
 }
@@ -83,7 +85,9 @@ int sz_hot_copy(const struct hot *from, struct hot *to)
 
 	if (result != 0)
 		return result;
-	memcpy(to->sectors, from->sectors, HOT_SECTORS * SECTOR);
+	for (uint32_t bit = 0; bit < HOT_SECTORS; bit++)
+		if (bit_is_set(from->written, bit))
+			memcpy(to->sectors + bit * SECTOR, from->sectors + bit * SECTOR, SECTOR);
 	memcpy(to->written, from->written, BITMAP_BYTES);
 	memcpy(to->poison, from->poison, BITMAP_BYTES);
 	return 0;
@@ -166,16 +170,14 @@ int sz_hot_encode(const struct hot *hot, struct sz_bytes *payload_out)
 	return 0;
 }
 
-/* plain: room for HOT_SECTORS. */
-static int unpack(const uint8_t *payload, size_t length, uint8_t *plain, struct hot *hot)
+/* plain: room for what is written, plain_length. */
+static int unpack(const uint8_t *payload, size_t length, uint8_t *plain, uLongf plain_length,
+		  struct hot *hot)
 {
 	const uint8_t *poison = payload + BITMAP_BYTES;
-	uLongf plain_length = HOT_SECTORS * SECTOR;
 	uLong packed_length;
 	size_t used = 0;
 
-	if (length < 2 * (size_t)BITMAP_BYTES)
-		return -EUCLEAN;
 	for (uint32_t i = 0; i < BITMAP_BYTES; i++)
 		if ((payload[i] & poison[i]) != 0)
 			return -EUCLEAN;
@@ -183,15 +185,18 @@ static int unpack(const uint8_t *payload, size_t length, uint8_t *plain, struct 
 	if (uncompress2(plain, &plain_length, payload + 2 * (size_t)BITMAP_BYTES, &packed_length) !=
 	    Z_OK)
 		return -EUCLEAN;
-	memset(hot->sectors, 0, HOT_SECTORS * SECTOR);
 	for (uint32_t i = 0; i < HOT_SECTORS; i++) {
 		uint32_t bit = image_bit(i);
 
-		if (!bit_is_set(payload, bit))
+		if (!bit_is_set(payload, bit)) {
+			if (bit_is_set(hot->written, bit))
+				memset(hot->sectors + bit * SECTOR, 0, SECTOR);
 			continue;
+		}
 		if (used + SECTOR > plain_length)
 			return -EUCLEAN;
 		memcpy(hot->sectors + bit * SECTOR, plain + used, SECTOR);
+		bit_set(hot->written, bit, true); /* is wiped, also if this fails */
 		used += SECTOR;
 	}
 	memcpy(hot->written, payload, BITMAP_BYTES);
@@ -201,12 +206,18 @@ static int unpack(const uint8_t *payload, size_t length, uint8_t *plain, struct 
 
 int sz_hot_decode(const uint8_t *payload, size_t length, struct hot *hot)
 {
-	CLEANUP_FREE uint8_t *plain = malloc(HOT_SECTORS * SECTOR);
+	CLEANUP_FREE uint8_t *plain = NULL;
+	size_t plain_length = 0;
 	int result;
 
+	if (length < 2 * (size_t)BITMAP_BYTES)
+		return -EUCLEAN;
+	for (uint32_t bit = 0; bit < HOT_SECTORS; bit++)
+		plain_length += bit_is_set(payload, bit) ? SECTOR : 0;
+	plain = malloc(plain_length + 1); /* never of nothing */
 	if (plain == NULL)
 		return -ENOMEM;
-	result = unpack(payload, length, plain, hot);
-	sz_wipe(plain, HOT_SECTORS * SECTOR);
+	result = unpack(payload, length, plain, plain_length, hot);
+	sz_wipe(plain, plain_length);
 	return result;
 }

@@ -22,6 +22,7 @@ as_a_user() { # [--without-fuse] SCRIPT
 		install -m 0755 "$szpool" szpool
 	fi
 	rm -f fuse && mknod -m $mode fuse c 10 229
+	# shellcheck disable=SC2016 # the inner one expands them
 	unshare -m bash -ec '
 		mount --bind fuse /dev/fuse && cd user
 		exec setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$PWD" XDG_RUNTIME_DIR="$PWD" \

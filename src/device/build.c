@@ -59,6 +59,8 @@ int sz_batch_commit(struct batch *batch)
 	struct sz_store *store = batch->store;
 	int result = 0;
 
+	for (struct pending *at = batch->first; at != NULL; at = at->next)
+		sz_file_sync_begin(at->file);
 	for (struct pending *at = batch->first; at != NULL && result == 0; at = at->next)
 		result = sz_file_sync(at->file);
 	while (batch->first != NULL && result == 0) {

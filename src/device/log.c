@@ -209,9 +209,14 @@ static int commit_sync(struct sz_device *device, struct epoch *epoch, struct sz_
 		       bool has_new_names)
 {
 	struct source **sources = (struct source **)(void *)dirty->data;
+	size_t count = dirty->length / sizeof(struct source *);
 	int result = 0;
 
-	for (size_t i = 0; i < dirty->length / sizeof(struct source *); i++) {
+	for (size_t i = 0; i < count; i++)
+		sz_file_sync_begin(sources[i]->file);
+	if (count > 0)
+		sz_file_sync_begin(epoch->log.source->file);
+	for (size_t i = 0; i < count; i++) {
 		if (result == 0)
 			result = sz_file_sync(sources[i]->file);
 		sz_source_drop(&sources[i]);

@@ -25,6 +25,18 @@ static void device_seal_fini(struct device_seal *seal)
 	*seal = (struct device_seal){ 0 };
 }
 
+static void finished_sync_begin(struct sz_device *device)
+{
+	for (uint32_t i = 0;; i++) {
+		CLEANUP(sz_source_drop)
+		struct source *source = sz_epoch_finished(device, device->sealing, true, &i);
+
+		if (source == NULL)
+			break;
+		sz_file_sync_begin(source->file);
+	}
+}
+
 /* Syncs finished bands: writers go on meanwhile. */
 static int finished_sync(struct sz_device *device)
 {
@@ -212,6 +224,9 @@ static int seal_build(struct sz_store *store, struct batch *batch, enum compact_
 	}
 	if (result == 0)
 		result = sz_batch_commit(batch);
+	for (uint32_t i = 0; i < store->device_count && result == 0; i++)
+		if (store->devices[i].folder != NO_DEVICE)
+			finished_sync_begin(&store->devices[i]);
 	for (uint32_t i = 0; i < store->device_count && result == 0; i++)
 		if (store->devices[i].folder != NO_DEVICE)
 			result = finished_settle(&store->devices[i]);

@@ -179,6 +179,11 @@ static int fault_file_write(struct sz_file *file, const void *buffer, size_t len
 	return rc;
 }
 
+static void fault_file_sync_begin(struct sz_file *file)
+{
+	sz_file_sync_begin(file_of(file)->inner);
+}
+
 static int fault_file_sync(struct sz_file *file)
 {
 	struct fault_file *self = file_of(file);
@@ -220,6 +225,7 @@ static const struct sz_backend_ops fault_ops = {
 	.file_read = fault_file_read,
 	.file_read_cached = fault_file_read_cached,
 	.file_write = fault_file_write,
+	.file_sync_begin = fault_file_sync_begin,
 	.file_sync = fault_file_sync,
 	.file_stat = fault_file_stat,
 	.file_hold = fault_file_hold,

@@ -375,6 +375,12 @@ static int folder_file_write(struct sz_file *file, const void *buffer, size_t le
 			       offset);
 }
 
+/* Without its waiting flags it leaves errors to who syncs the file. */
+static void folder_file_sync_begin(struct sz_file *file)
+{
+	(void)sync_file_range(file_of(file)->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
 static int folder_file_sync(struct sz_file *file)
 {
 	const struct folder_file *self = file_of(file);
@@ -433,6 +439,7 @@ static const struct sz_backend_ops folder_ops = {
 	.file_read = folder_file_read,
 	.file_read_cached = folder_file_read_cached,
 	.file_write = folder_file_write,
+	.file_sync_begin = folder_file_sync_begin,
 	.file_sync = folder_file_sync,
 	.file_stat = folder_file_stat,
 	.file_hold = folder_file_hold,

@@ -125,6 +125,12 @@ int sz_file_write(struct sz_file *file, const void *buffer, size_t length, uint6
 	return rc != 0 ? rc : file->ops->file_write(file, buffer, length, offset);
 }
 
+void sz_file_sync_begin(struct sz_file *file)
+{
+	if (file->ops->file_sync_begin != NULL)
+		file->ops->file_sync_begin(file);
+}
+
 int sz_file_sync(struct sz_file *file)
 {
 	return file->ops->file_sync(file);

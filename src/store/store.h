@@ -54,6 +54,7 @@ struct sz_backend_ops {
 	int (*file_read_cached)(struct sz_file *, void *, size_t,
 				uint64_t offset); /* NULL: -EAGAIN */
 	int (*file_write)(struct sz_file *, const void *, size_t, uint64_t offset);
+	void (*file_sync_begin)(struct sz_file *); /* NULL: nothing */
 	int (*file_sync)(struct sz_file *);
 	int (*file_stat)(struct sz_file *, uint64_t *size_out, uint64_t *inode_out);
 	int (*file_hold)(struct sz_file *);
@@ -98,6 +99,8 @@ int sz_file_read(struct sz_file *, void *buffer, size_t length, uint64_t offset,
 /* All of length, without waiting for a disk; -EAGAIN: only _read can tell. The buffer's content is undefined then. */
 int sz_file_read_cached(struct sz_file *, void *buffer, size_t length, uint64_t offset) MUST_CHECK;
 int sz_file_write(struct sz_file *, const void *buffer, size_t length, uint64_t offset) MUST_CHECK;
+/* Who syncs several files tells all of them first: they are written at the same time. Promises nothing. */
+void sz_file_sync_begin(struct sz_file *);
 int sz_file_sync(struct sz_file *) MUST_CHECK; /* fdatasync: content and length */
 int sz_file_stat(struct sz_file *, uint64_t *size_bytes_out, uint64_t *inode_out) MUST_CHECK;
 /*

@@ -92,9 +92,11 @@ static void test_what_was_written_is_read(void **state)
 		OK(sz_file_read(file, buffer, 5, 6, &done)); /* one that is open for writing too */
 		assert_int_equal(done, 5);
 		assert_memory_equal(buffer, "world", 5);
+		sz_file_sync_begin(file);
+		OK(sz_file_write(file, "!", 1, 11));
 		OK(sz_file_sync(file));
 		sz_file_close(file);
-		assert_true(holds(backend, parts[i], "a", "hello world"));
+		assert_true(holds(backend, parts[i], "a", "hello world!"));
 	}
 }
 
@@ -525,6 +527,8 @@ static int work_one(struct worker *worker, unsigned int round)
 	rc = sz_backend_create(worker->backend, SZ_LIVE, name, &file);
 	if (rc == 0)
 		rc = sz_file_write(file, record, sizeof(record), 0);
+	if (round % 4 == 0 && file != NULL)
+		sz_file_sync_begin(file);
 	if (rc == 0 && round % 10 == 0)
 		rc = sz_file_sync(file);
 	sz_file_close(file);

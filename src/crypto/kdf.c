@@ -4,8 +4,8 @@
  * A key object does not say which preset it was made with (it says nothing at all): opening tries all of them. Where there
  * is memory for it many times over the default goes first; elsewhere the cheapest, so that a store that was made for a
  * small machine opens there without swapping, and what the cheaper ones add to the dearer is a quarter and less. Who
- * knows the preset can have it tried first; the others follow. The list only grows. The test preset exists only where SZ_TEST_KDF is defined, in a second build of this library that only test
- * programs link.
+ * knows the preset can have it tried first; the others follow. The list only grows. The test preset exists only where
+ * SZ_TEST_KDF is defined, in a second build of this library that only test programs link.
  *
  * libargon2 takes its memory from us: in huge pages. Argon2 reads at random; in pages of 4 KiB nearly each of its reads
  * misses the TLB, which under a hypervisor took two thirds of its time (1.25 s, and 0.39 with huge pages, of the same

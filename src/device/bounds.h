@@ -1,11 +1,11 @@
 /*
- * bounds: all limits of the device, each with its reason. Private to device; a part of device_internal.h. What they bound
- * is in docs/DESIGN.md, section 4; sizes that belong to the format are in format/format.h.
+ * bounds: the device's, each with its reason. Private to device; a part of device_internal.h. What they bound is in
+ * docs/DESIGN.md, section 4. Sizes that belong to the format are in format/format.h, those of a buffer beside it.
  */
 #ifndef SZ_DEVICE_BOUNDS_H
 #define SZ_DEVICE_BOUNDS_H
 
-#include <stdint.h>
+#include "format/format.h"
 
 #define SZ_SECOND_NS        1000000000ULL
 #define SZ_MINUTE_NS        (60 * SZ_SECOND_NS)

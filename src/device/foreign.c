@@ -389,14 +389,18 @@ static int foreign_roots_remove(struct sz_store *store, const struct retention *
 static int lost_check(const struct sz_store *store, const struct retention *retention,
 		      struct sz_error *error)
 {
-	for (size_t i = 0; i < retention->count; i++)
-		for (uint32_t j = 0; j < store->device_count; j++)
-			if (retention->retained[i].reasons == 0 &&
-			    store->devices[j].folder == NO_DEVICE)
-				return sz_fail(
-					error, -ENXIO,
-					"generation %llu lacks a part of its index, which may be in the folder of device %u: that is not here; bring it back, or have it rebuilt (szpool scrub), first",
-					(unsigned long long)retention->line[i]->root.generation, j);
+	uint32_t away = 0;
+
+	while (away < store->device_count && store->devices[away].folder != NO_DEVICE)
+		away++;
+	for (size_t i = 0; i < retention->count && away < store->device_count; i++)
+		if (retention->retained[i].reasons == 0)
+			return sz_fail(
+				error, -ENXIO,
+				"generation %llu lacks a part of its index, which may be in "
+				"the folder of device %u: that is not here; bring it back, or "
+				"have it rebuilt (szpool scrub), first",
+				(unsigned long long)retention->line[i]->root.generation, away);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #define POLICY_BYTES 32U
+
 static const char purpose[] = "szpool1 keep";
 
 static bool policy_is_possible(const struct sz_keep_policy *policy)

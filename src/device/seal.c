@@ -25,6 +25,7 @@ static void device_seal_fini(struct device_seal *seal)
 	*seal = (struct device_seal){ 0 };
 }
 
+/* Of all devices before the first is waited for. */
 static void finished_sync_begin(struct sz_device *device)
 {
 	for (uint32_t i = 0;; i++) {

@@ -427,14 +427,14 @@ static struct sz_file *hold(struct harness *harness, uint64_t generation, uint32
 	return file;
 }
 
-static bool is_there(const struct harness *harness, uint64_t generation)
+static struct generation *generation_find(const struct harness *harness, uint64_t number)
 {
 	const struct history *history = &harness->store->history;
 
 	for (size_t i = 0; i < history->count; i++)
-		if (history->at[i]->root.generation == generation)
-			return true;
-	return false;
+		if (history->at[i]->root.generation == number)
+			return history->at[i];
+	return NULL;
 }
 
 static void test_what_is_read_stays(void **state)
@@ -449,7 +449,7 @@ static void test_what_is_read_stays(void **state)
 	file = hold(&harness, 5, 2);
 	OK(sz_store_collect(harness.store, true, &harness.error));
 	assert_int_equal(harness.store->history.count, 2);
-	assert_true(is_there(&harness, 5));
+	assert_non_null(generation_find(&harness, 5));
 	assert_int_equal(disks_check(&harness, NULL).strays, 0);
 	hours(&harness, 9);
 	OK(sz_store_collect(harness.store, true, &harness.error));
@@ -463,8 +463,9 @@ static void test_what_is_read_stays(void **state)
 	harness_fini(&harness);
 }
 
-/* Removes the hot image of a device that a generation made. */
-static void hot_image_lose(struct harness *harness, uint32_t device, uint64_t generation)
+/* Removes what a device's generation made of a kind, in all folders. Returns how many files. */
+static size_t objects_lose(struct harness *harness, enum sz_kind kind, uint32_t device,
+			   uint64_t generation)
 {
 	struct objects objects;
 	size_t count = 0;
@@ -473,14 +474,14 @@ static void hot_image_lose(struct harness *harness, uint32_t device, uint64_t ge
 	for (size_t i = 0; i < objects.count; i++) {
 		const struct object *object = &objects.list[i];
 
-		if (object->kind != SZ_KIND_HOT || object->device != device ||
+		if (object->kind != kind || object->device != device ||
 		    object->generation != generation)
 			continue;
 		object_remove(harness, object);
 		count++;
 	}
-	assert_int_equal(count, 1);
 	objects_free(&objects);
+	return count;
 }
 
 struct missing {
@@ -537,14 +538,14 @@ static void test_the_rest_of_what_is_hurt_stays(void **state)
 			hurt = generation_of(&harness);
 	}
 	close_it(&harness);
-	hot_image_lose(&harness, 0, hurt);
+	assert_int_equal(objects_lose(&harness, SZ_KIND_HOT, 0, hurt), 1);
 	open_as(&harness, &plain);
 	assert_int_equal(missing_of(&harness, hurt), 1);
 	file = hold(&harness, hurt, 2);
 	OK(sz_store_collect(harness.store, true, &harness.error));
 	assert_int_equal(harness.store->history.count, 2);
 	reopen(&harness);
-	assert_true(is_there(&harness, hurt));
+	assert_non_null(generation_find(&harness, hurt));
 	assert_int_equal(missing_of(&harness, hurt), 1);
 	sz_file_close(file);
 	close_it(&harness);
@@ -642,16 +643,6 @@ static void object_copy(struct harness *from, struct harness *to, const struct o
 	object_put(to, object->disk, object->part, object->name, &content);
 }
 
-static struct generation *generation_find(const struct harness *harness, uint64_t number)
-{
-	const struct history *history = &harness->store->history;
-
-	for (size_t i = 0; i < history->count; i++)
-		if (history->at[i]->root.generation == number)
-			return history->at[i];
-	return NULL;
-}
-
 /*
  * Into one folder all comes back that it ever had, with parts of generations that went since. Of their index pages some are
  * nowhere: that holds nothing up, and they go as they went before.
@@ -704,20 +695,23 @@ static void test_a_folder_of_long_ago(void **state)
 
 static void index_lose(struct harness *harness, uint32_t device, uint64_t generation)
 {
-	struct objects objects;
-	size_t count = 0;
+	assert_true(objects_lose(harness, SZ_KIND_INDEX, device, generation) >= 3);
+}
 
-	objects_list(harness, &objects);
+/* From the same store before: what a disk (DEVICES: any) had. */
+static void index_bring_back(struct harness *from, struct harness *to, uint32_t device,
+			     uint64_t generation, uint32_t disk)
+{
+	struct objects objects;
+
+	objects_list(from, &objects);
 	for (size_t i = 0; i < objects.count; i++) {
 		const struct object *object = &objects.list[i];
 
-		if (object->kind != SZ_KIND_INDEX || object->device != device ||
-		    object->generation != generation)
-			continue;
-		object_remove(harness, object);
-		count++;
+		if (object->kind == SZ_KIND_INDEX && object->device == device &&
+		    object->generation == generation && (disk == DEVICES || object->disk == disk))
+			object_copy(from, to, object);
 	}
-	assert_true(count >= 3);
 	objects_free(&objects);
 }
 
@@ -739,7 +733,6 @@ static void test_an_index_page_is_lost(void **state)
 	struct sz_history_info info;
 	struct harness harness;
 	struct harness whole;
-	struct objects objects;
 	uint64_t lost = 0;
 	size_t count;
 
@@ -762,11 +755,7 @@ static void test_an_index_page_is_lost(void **state)
 	assert_int_equal(lost, hurt);
 	/* Brought back. */
 	close_it(&harness);
-	objects_list(&whole, &objects);
-	for (size_t i = 0; i < objects.count; i++)
-		if (objects.list[i].kind == SZ_KIND_INDEX && objects.list[i].generation == hurt)
-			object_copy(&whole, &harness, &objects.list[i]);
-	objects_free(&objects);
+	index_bring_back(&whole, &harness, 1, hurt, DEVICES);
 	open_as(&harness, &plain);
 	sz_store_history_info(harness.store, &info);
 	assert_string_equal(info.problem, "");
@@ -888,7 +877,6 @@ static void test_an_index_page_is_away(void **state)
 {
 	struct harness harness;
 	struct harness whole;
-	struct objects objects;
 	struct sz_backend *disk;
 	struct sz_history_info info;
 	size_t count;
@@ -901,12 +889,7 @@ static void test_an_index_page_is_away(void **state)
 	close_it(&harness);
 	harness_fork_now(&harness, &whole);
 	index_lose(&harness, 1, 9);
-	objects_list(&whole, &objects);
-	for (size_t i = 0; i < objects.count; i++)
-		if (objects.list[i].kind == SZ_KIND_INDEX && objects.list[i].device == 1 &&
-		    objects.list[i].generation == 9 && objects.list[i].disk == 1)
-			object_copy(&whole, &harness, &objects.list[i]);
-	objects_free(&objects);
+	index_bring_back(&whole, &harness, 1, 9, 1);
 	disk = harness.disks[1];
 	harness.disks[1] = NULL;
 	open_as(&harness, &plain);

@@ -322,6 +322,27 @@ int sz_folders_remember(struct sz_store *store, struct sz_error *error)
 	return 0;
 }
 
+int sz_folders_lock(struct sz_store *store, struct sz_error *error)
+{
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		uint32_t folder = store->devices[i].folder;
+		int result = folder == NO_DEVICE ? 0
+						 : sz_backend_lock(store->folders[folder].backend,
+								   writes_folders(store));
+
+		if (result == -EBUSY)
+			return sz_fail(
+				error, result,
+				"%s, the folder of device %u, is in use by another process, maybe as part of "
+				"another copy of this store; wait until it has ended",
+				sz_device_folder(&store->devices[i]), i);
+		if (result != 0)
+			return sz_fail(error, result, "%s: locking: %s",
+				       sz_device_folder(&store->devices[i]), strerror(-result));
+	}
+	return 0;
+}
+
 struct scores {
 	uint32_t exclusive[FOLDERS_MAX][SZ_DEVICES_MAX];
 	uint32_t shared[FOLDERS_MAX][SZ_DEVICES_MAX];

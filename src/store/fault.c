@@ -129,6 +129,11 @@ static int fault_space(struct sz_backend *backend, struct sz_space *space_out)
 	return sz_backend_space(fault_of(backend)->inner, space_out);
 }
 
+static int fault_lock(struct sz_backend *backend, bool is_exclusive)
+{
+	return sz_backend_lock(fault_of(backend)->inner, is_exclusive);
+}
+
 static void fault_close(struct sz_backend *backend)
 {
 	sz_backend_close(fault_of(backend)->inner);
@@ -221,6 +226,7 @@ static const struct sz_backend_ops fault_ops = {
 	.remove = fault_remove,
 	.sync_folder = fault_sync_folder,
 	.space = fault_space,
+	.lock = fault_lock,
 	.close = fault_close,
 	.file_read = fault_file_read,
 	.file_read_cached = fault_file_read_cached,

@@ -23,6 +23,7 @@
 #include <linux/openat2.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -343,6 +344,16 @@ static int folder_space(struct sz_backend *backend, struct sz_space *space_out)
 	return 0;
 }
 
+/* A folder cannot be opened for writing, as other locks want it. NFS makes of this one such a lock: EBADF. */
+static int folder_lock(struct sz_backend *backend, bool is_exclusive)
+{
+	struct folder *folder = folder_of(backend);
+
+	if (flock(folder->fd, (is_exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0)
+		return 0;
+	return errno == EWOULDBLOCK ? -EBUSY : 0;
+}
+
 static void folder_close(struct sz_backend *backend)
 {
 	struct folder *folder = folder_of(backend);
@@ -435,6 +446,7 @@ static const struct sz_backend_ops folder_ops = {
 	.remove = folder_remove,
 	.sync_folder = folder_sync_folder,
 	.space = folder_space,
+	.lock = folder_lock,
 	.close = folder_close,
 	.file_read = folder_file_read,
 	.file_read_cached = folder_file_read_cached,

@@ -68,6 +68,11 @@ int sz_backend_open(struct sz_backend *backend, enum sz_part part, const char *n
 	return rc != 0 ? rc : backend->ops->open(backend, part, name, file_out);
 }
 
+int sz_backend_lock(struct sz_backend *backend, bool is_exclusive)
+{
+	return backend->ops->lock == NULL ? 0 : backend->ops->lock(backend, is_exclusive);
+}
+
 int sz_backend_rename(struct sz_backend *backend, const char *live_name, const char *sealed_name)
 {
 	int rc = name_check(live_name);

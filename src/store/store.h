@@ -49,6 +49,7 @@ struct sz_backend_ops {
 	int (*remove)(struct sz_backend *, enum sz_part, const char *name);
 	int (*sync_folder)(struct sz_backend *, enum sz_part);
 	int (*space)(struct sz_backend *, struct sz_space *space_out);
+	int (*lock)(struct sz_backend *, bool is_exclusive); /* NULL: nobody else can reach it */
 	void (*close)(struct sz_backend *);
 	int (*file_read)(struct sz_file *, void *, size_t, uint64_t offset, size_t *done_out);
 	int (*file_read_cached)(struct sz_file *, void *, size_t,
@@ -91,6 +92,12 @@ int sz_backend_remove(struct sz_backend *, enum sz_part, const char *name) MUST_
 int sz_backend_sync_folder(struct sz_backend *, enum sz_part) MUST_CHECK;
 
 int sz_backend_space(struct sz_backend *, struct sz_space *space_out) MUST_CHECK;
+
+/*
+ * Says to others, also in other processes, that somebody writes to the folder (is_exclusive) or reads it: until the backend
+ * is closed. -EBUSY: they do. It keeps nobody from anything who does not ask. 0, too, where the host knows no such locks.
+ */
+int sz_backend_lock(struct sz_backend *, bool is_exclusive) MUST_CHECK;
 void sz_backend_close(struct sz_backend *); /* after all its files; NULL is allowed */
 
 /* *done_out < length only at the end of the file. A hole reads as zeros. */

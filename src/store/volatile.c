@@ -343,6 +343,11 @@ static int volatile_space(struct sz_backend *backend, struct sz_space *space_out
 	return sz_backend_space(of(backend)->memory, space_out);
 }
 
+static int volatile_lock(struct sz_backend *backend, bool is_exclusive)
+{
+	return sz_backend_lock(of(backend)->inner, is_exclusive);
+}
+
 static void volatile_close(struct sz_backend *backend)
 {
 	struct volatile_backend *self = of(backend);
@@ -371,6 +376,7 @@ static const struct sz_backend_ops volatile_ops = {
 	.remove = volatile_remove,
 	.sync_folder = volatile_sync_folder,
 	.space = volatile_space,
+	.lock = volatile_lock,
 	.close = volatile_close,
 	.file_read = volatile_file_read,
 	.file_write = volatile_file_write,

@@ -234,4 +234,17 @@ ok "serve that never seals" run serve --seal-interval off store
 ok "status" run status --json store
 then_ok "says so" jq -e '.sealing.interval_s == 0' out
 ok "stop" run serve --stop store
+# Two homes that name the same devices' folders: one at a time, whoever reads or writes.
+mkdir far
+ok "create with folders elsewhere" create --devices 3 --raid raidz1 --device-dir far/1 --device-dir far/2 --device-dir far/3 home
+cp -a home twin
+twin_does() { run "$1" --device-dir far/1 --device-dir far/2 --device-dir far/3 twin "$2"; }
+ok "serve" run serve home
+find far twin -type f -exec sha256sum {} + | sort >before
+fails "another home does not write to its devices" 5 "far/1, the folder of device 0, is in use by another process" twin_does mkdir /x
+fails "nor read them" 5 "is in use by another process" twin_does ls /
+find far twin -type f -exec sha256sum {} + | sort >after
+ok "nothing changed" cmp before after
+ok "stop" run serve --stop home
+ok "then it does" twin_does mkdir /x
 done_testing

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <linux/magic.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -71,6 +72,8 @@ int __real_mkdirat(int fd, const char *path, mode_t mode);
 int __wrap_mkdirat(int fd, const char *path, mode_t mode);
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
+int __real_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation);
 int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
 int __real_fstatat64(int fd, const char *path, struct stat *status, int flags);
@@ -131,6 +134,11 @@ int __wrap_fsync(int fd)
 		return -1;
 	note_sync(fd);
 	return __real_fsync(fd);
+}
+
+int __wrap_flock(int fd, int operation)
+{
+	return fails("flock") ? -1 : __real_flock(fd, operation);
 }
 
 int __wrap_fdatasync(int fd)
@@ -867,6 +875,37 @@ static void test_a_failed_opening_leaves_nothing(void **state)
 	assert_int_equal(open_descriptors(), before);
 }
 
+static void test_who_writes_is_alone(void **state)
+{
+	const struct fixture *fixture = *state;
+	struct sz_backend *writer;
+	struct sz_backend *reader;
+	struct sz_backend *other;
+
+	OK(sz_folder_open(fixture->path, false, &writer));
+	OK(sz_folder_open(fixture->path, true, &reader));
+	OK(sz_folder_open(fixture->path, true, &other));
+	OK(sz_backend_lock(reader, false));
+	OK(sz_backend_lock(other, false));
+	assert_int_equal(sz_backend_lock(writer, true), -EBUSY);
+	sz_backend_close(reader);
+	assert_int_equal(sz_backend_lock(writer, true), -EBUSY);
+	sz_backend_close(other);
+	OK(sz_backend_lock(writer, true));
+	OK(sz_folder_open(fixture->path, true, &reader));
+	assert_int_equal(sz_backend_lock(reader, false), -EBUSY);
+	assert_int_equal(sz_backend_lock(reader, true), -EBUSY);
+	sz_backend_close(writer);
+	OK(sz_backend_lock(reader, false));
+	sz_backend_close(reader);
+	/* Where the host cannot tell, nobody is kept out. */
+	OK(sz_folder_open(fixture->path, false, &writer));
+	kernel_refuses("flock", EBADF);
+	OK(sz_backend_lock(writer, true));
+	kernel_reset();
+	sz_backend_close(writer);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -896,6 +935,7 @@ int main(void)
 		CASE(test_each_failing_call_is_reported),
 		CASE(test_a_failed_creation_leaves_no_file),
 		CASE(test_a_failed_opening_leaves_nothing),
+		CASE(test_who_writes_is_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -218,15 +218,26 @@ static int dead_free(struct sz_store *store)
 	return -ENOSPC;
 }
 
+/* What was removed counts where the host is slow to say so. */
+static uint64_t settled_room(struct sz_store *store, uint64_t wanted_bytes)
+{
+	space_look(store);
+	if (atomic_load(&store->room_bytes) >= wanted_bytes)
+		return wanted_bytes;
+	for (uint32_t i = 0; i < store->device_count; i++)
+		if (store->devices[i].folder != NO_DEVICE)
+			sz_backend_settle(store->folders[store->devices[i].folder].backend);
+	space_look(store);
+	return atomic_load(&store->room_bytes);
+}
+
 int sz_store_make_room(struct sz_store *store, uint64_t wanted_bytes)
 {
 	MUTEX_SCOPE(&store->seal_lock);
 
 	for (;;) {
-		uint64_t room;
+		uint64_t room = settled_room(store, wanted_bytes);
 
-		space_look(store);
-		room = atomic_load(&store->room_bytes);
 		if (room >= wanted_bytes)
 			return 0;
 		if (sz_room_make(store, wanted_bytes - room) != 0 && dead_free(store) != 0)

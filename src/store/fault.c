@@ -129,6 +129,11 @@ static int fault_space(struct sz_backend *backend, struct sz_space *space_out)
 	return sz_backend_space(fault_of(backend)->inner, space_out);
 }
 
+static void fault_settle(struct sz_backend *backend)
+{
+	sz_backend_settle(fault_of(backend)->inner);
+}
+
 static int fault_lock(struct sz_backend *backend, bool is_exclusive)
 {
 	return sz_backend_lock(fault_of(backend)->inner, is_exclusive);
@@ -226,6 +231,7 @@ static const struct sz_backend_ops fault_ops = {
 	.remove = fault_remove,
 	.sync_folder = fault_sync_folder,
 	.space = fault_space,
+	.settle = fault_settle,
 	.lock = fault_lock,
 	.close = fault_close,
 	.file_read = fault_file_read,

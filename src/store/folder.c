@@ -37,6 +37,7 @@ struct folder {
 	bool read_only;
 	atomic_bool live_is_durable; /* live/'s own name was synced since it was made or found */
 	atomic_bool has_made_live;   /* a file, by this process */
+	atomic_bool has_removed;     /* one, since it was settled; maybe a process before */
 	struct sz_direct_folder direct;
 };
 
@@ -299,8 +300,10 @@ static int folder_remove(struct sz_backend *backend, enum sz_part part, const ch
 	rc = part_open(folder, part, &part_fd);
 	if (rc != 0)
 		return rc;
-	if (unlinkat(part_fd, name, 0) == 0)
+	if (unlinkat(part_fd, name, 0) == 0) {
+		atomic_store(&folder->has_removed, true);
 		return 0;
+	}
 	return errno == EISDIR ? -ENOENT : failure(folder, errno);
 }
 
@@ -342,6 +345,14 @@ static int folder_space(struct sz_backend *backend, struct sz_space *space_out)
 		.disk = folder_status.st_dev,
 	};
 	return 0;
+}
+
+static void folder_settle(struct sz_backend *backend)
+{
+	struct folder *folder = folder_of(backend);
+
+	if (atomic_exchange(&folder->has_removed, false))
+		(void)syncfs(folder->fd);
 }
 
 /* A folder cannot be opened for writing, as other locks want it. NFS makes of this one such a lock: EBADF. */
@@ -446,6 +457,7 @@ static const struct sz_backend_ops folder_ops = {
 	.remove = folder_remove,
 	.sync_folder = folder_sync_folder,
 	.space = folder_space,
+	.settle = folder_settle,
 	.lock = folder_lock,
 	.close = folder_close,
 	.file_read = folder_file_read,
@@ -475,6 +487,7 @@ int sz_folder_open(const char *path, bool read_only, struct sz_backend **backend
 	folder->backend.ops = &folder_ops;
 	folder->backend.label = folder->path;
 	folder->read_only = read_only;
+	atomic_init(&folder->has_removed, !read_only);
 	*backend_out = &TAKE(folder)->backend;
 	return 0;
 }

@@ -68,6 +68,12 @@ int sz_backend_open(struct sz_backend *backend, enum sz_part part, const char *n
 	return rc != 0 ? rc : backend->ops->open(backend, part, name, file_out);
 }
 
+void sz_backend_settle(struct sz_backend *backend)
+{
+	if (backend->ops->settle != NULL)
+		backend->ops->settle(backend);
+}
+
 int sz_backend_lock(struct sz_backend *backend, bool is_exclusive)
 {
 	return backend->ops->lock == NULL ? 0 : backend->ops->lock(backend, is_exclusive);

@@ -49,6 +49,7 @@ struct sz_backend_ops {
 	int (*remove)(struct sz_backend *, enum sz_part, const char *name);
 	int (*sync_folder)(struct sz_backend *, enum sz_part);
 	int (*space)(struct sz_backend *, struct sz_space *space_out);
+	void (*settle)(struct sz_backend *);                 /* NULL: nothing */
 	int (*lock)(struct sz_backend *, bool is_exclusive); /* NULL: nobody else can reach it */
 	void (*close)(struct sz_backend *);
 	int (*file_read)(struct sz_file *, void *, size_t, uint64_t offset, size_t *done_out);
@@ -92,6 +93,8 @@ int sz_backend_remove(struct sz_backend *, enum sz_part, const char *name) MUST_
 int sz_backend_sync_folder(struct sz_backend *, enum sz_part) MUST_CHECK;
 
 int sz_backend_space(struct sz_backend *, struct sz_space *space_out) MUST_CHECK;
+/* Some hosts (btrfs) count what was removed as free only later; after this, which may take a while, they do. */
+void sz_backend_settle(struct sz_backend *);
 
 /*
  * Says to others, also in other processes, that somebody writes to the folder (is_exclusive) or reads it: until the backend

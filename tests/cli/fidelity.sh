@@ -7,7 +7,7 @@
 listing() {
 	(
 		cd "$1" || exit 1
-		find . ! -type d -printf '%P\t%y %m %U:%G %n %s %T@ -> %l\n' | LC_ALL=C sort -z
+		find . ! -type d -printf '%P\t%y %m %U:%G %n %s %T@ -> %l\0' | LC_ALL=C sort -z | tr '\0' '\n'
 		find . -mindepth 1 -type d -printf '%P\t%m %U:%G %T@\n' | LC_ALL=C sort
 		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
 		find . -links +1 ! -type d -printf '%i %P\n' | LC_ALL=C sort |
@@ -16,8 +16,9 @@ listing() {
 		find . -type b -o -type c | LC_ALL=C sort | xargs -r stat -c '%n %t %T'
 	)
 }
-attributes() { (cd "$1" && getfattr -R -h -d -m - . 2>/dev/null); }
-acls() { (cd "$1" && getfacl -R -P . 2>/dev/null | grep -av '^# file: sock'); }
+# In the order of their names: no file system's own.
+attributes() { (cd "$1" && find . -print0 | LC_ALL=C sort -z | xargs -0 getfattr -h -d -m - 2>/dev/null); }
+acls() { (cd "$1" && find . ! -name 'sock*' -print0 | LC_ALL=C sort -z | xargs -0 getfacl -P 2>/dev/null); }
 blocks() { (cd "$1" && stat -c '%n %b' sparse* | LC_ALL=C sort); }
 equal() { diff <("$1" "$2") <("$1" "$3") | head -n 20 && [ "${PIPESTATUS[0]}" = 0 ]; }
 not_larger() { # each file takes at most 64 KiB more than its origin

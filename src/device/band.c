@@ -180,6 +180,37 @@ void sz_bands_seal(struct sz_device *device)
 		band_seal(device, band);
 }
 
+/* After a crash what is in open bands, and was flushed, has to be copied: is there no room for that? */
+static bool copies_are_too_many(const struct sz_device *device, const struct epoch *epoch,
+				uint64_t room_bytes)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < epoch->source_count; i++)
+		if (epoch->sources[i] != NULL && epoch->sources[i]->state == BAND_OPEN)
+			pages += epoch->sources[i]->next_slot;
+	return pages * SECTOR > room_bytes / device->store->device_count;
+}
+
+int sz_bands_finish(struct sz_device *device, struct epoch *epoch, uint64_t room_bytes)
+{
+	bool all = copies_are_too_many(device, epoch, room_bytes);
+
+	for (uint32_t i = 0; i < epoch->source_count; i++) {
+		struct source *band = epoch->sources[i];
+		uint32_t full = band == NULL ? 0 : sz_band_length(device, band->band);
+		int result;
+
+		if (band == NULL || band->state != BAND_OPEN || band->in_flight > 0 ||
+		    (!all && band->next_slot < full - full / FULL_SHARE))
+			continue;
+		result = band_finish(device, epoch, band);
+		if (result != 0 && !is_full(result) && result != -ENOMEM)
+			return result; /* else it is copied by the seal */
+	}
+	return 0;
+}
+
 /* Makes room for one more open band: the least used one that nobody writes to. */
 static int band_evict(struct sz_device *device, struct epoch *epoch)
 {

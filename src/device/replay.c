@@ -314,7 +314,10 @@ static int entry_apply(struct sz_device *device, struct live_log *log, uint64_t 
 		return sz_overlay_insert(&epoch->overlay, &extent);
 	}
 	if (entry->type == SZ_LOG_BAND_SECTORS) {
-		extent.source = sz_scan_band(log, sz_band_of(device, entry->sector))->number;
+		struct source *band = sz_scan_band(log, sz_band_of(device, entry->sector));
+
+		band->is_kept = true;
+		extent.source = band->number;
 		extent.place = 1 + (uint64_t)entry->place;
 	}
 	memcpy(nonce_tags, entry->nonce_tags, entry->count * SZ_NONCE_TAG_BYTES);
@@ -334,8 +337,12 @@ static int record_apply(struct replay *replay, struct sz_device *device, struct 
 		result = sz_log_entry_decode(payload, &offset, &entry);
 		if (result != 0)
 			return result;
-		if (entry.type == SZ_LOG_BAND_FINISHED)
-			sz_scan_band(log, (uint32_t)entry.sector)->state = BAND_FINISHED;
+		if (entry.type == SZ_LOG_BAND_FINISHED) {
+			struct source *band = sz_scan_band(log, (uint32_t)entry.sector);
+
+			band->state = BAND_FINISHED;
+			band->is_kept = true;
+		}
 		if ((entry.type != SZ_LOG_SECTORS && entry.type != SZ_LOG_BAND_SECTORS &&
 		     entry.type != SZ_LOG_TRIM) ||
 		    entry.sequence >= replay->cut)
@@ -395,6 +402,25 @@ static int bands_adopt(const struct replay *replay, struct sz_device *device, st
 	return 0;
 }
 
+/*
+ * Bands in which nothing counts go before the seal, which may need their space. That must not change what counts if
+ * there is one more recovery: in our own folder a commit that did not count does not count then either; where all are
+ * cut at one point, it might.
+ */
+static void bands_remove(const struct replay *replay, const struct live_log *log)
+{
+	if (replay->is_cut || !writes_folders(replay->store))
+		return;
+	for (uint32_t i = 0; i < log->band_count; i++) {
+		struct source *band = log->bands[i];
+
+		if (band->is_kept)
+			continue;
+		sz_part_remove(replay->store, &band->id, SZ_LIVE);
+		sz_file_close(TAKE(band->file)); /* until then it takes its space */
+	}
+}
+
 static int device_apply(struct replay *replay, struct sz_device *device)
 {
 	int result = 0;
@@ -409,6 +435,8 @@ static int device_apply(struct replay *replay, struct sz_device *device)
 		result = log_apply(replay, device, log);
 		if (result == 0)
 			result = bands_adopt(replay, device, log);
+		if (result == 0)
+			bands_remove(replay, log);
 	}
 	return result;
 }

@@ -121,5 +121,21 @@ ok "stop" run serve --stop disk/store
 prints "nothing is lost" older run cat disk/store /older
 prints "what was put is there" older run cat disk/store /sixth
 rm disk/filler*
+
+# Processes that are killed while they fill the disk leave a store that opens, also for writing.
+ok "without history" run keep --drop-history --yes disk/store
+killed=0
+for i in 1 2 3; do
+	"$szpool" put disk/store large / 2>/dev/null &
+	putter=$!
+	while [ "$(free_kib)" -gt $((60000 + 20000 * i)) ] && kill -0 $putter 2>/dev/null; do sleep 0.02; done
+	kill -KILL $putter 2>/dev/null && killed=$((killed + 1))
+	wait $putter 2>/dev/null
+	prints "killed, it can be read" older run cat disk/store /older
+	ok "and sealed" run seal disk/store
+	ok "and removed from" run rm disk/store /sixth
+	ok "and put to" run put disk/store older /sixth
+done
+ok "some were" test $killed -gt 0
 ok "and it is sound" bash -c "'$szpool' scrub disk/store | grep -q 'with 0 errors'"
 done_testing

@@ -180,59 +180,6 @@ void sz_bands_seal(struct sz_device *device)
 		band_seal(device, band);
 }
 
-/* After a crash what is in open bands, and was flushed, has to be copied: is there no room for that? */
-static bool copies_are_too_many(const struct sz_device *device, const struct epoch *epoch,
-				uint64_t room_bytes)
-{
-	uint64_t pages = 0;
-
-	for (uint32_t i = 0; i < epoch->source_count; i++)
-		if (epoch->sources[i] != NULL && epoch->sources[i]->state == BAND_OPEN)
-			pages += epoch->sources[i]->next_slot;
-	return pages * SECTOR > room_bytes / device->store->device_count;
-}
-
-/*
- * Is there room for what comes behind the slots, and for what a seal writes besides? A band whose end cannot be written has
- * to be copied as a whole; one that stays open is finished when there is room again.
- */
-static bool end_fits(const struct sz_device *device, const struct source *band)
-{
-	const struct sz_store *store = device->store;
-	uint64_t slots = sz_band_slots(band->next_slot, store->band_sectors);
-	uint64_t pages = slots - band->next_slot + slots / SZ_LEAF_ENTRIES + 3 +
-			 (uint64_t)SEAL_PAGES * store->device_count;
-	struct sz_space space;
-
-	return sz_backend_space(store->folders[device->folder].backend, &space) != 0 ||
-	       space.free_bytes >= pages * SECTOR;
-}
-
-/* Nearly full, and nothing has come since the last flush: what is written in order fills it. */
-static bool is_left(const struct sz_device *device, const struct epoch *epoch,
-		    const struct source *band)
-{
-	uint32_t full = sz_band_length(device, band->band);
-
-	return band->next_slot >= full - full / FULL_SHARE && band->used_at < epoch->committed;
-}
-
-int sz_bands_finish(struct sz_device *device, struct epoch *epoch, uint64_t room_bytes)
-{
-	bool all = copies_are_too_many(device, epoch, room_bytes);
-	int result = 0;
-
-	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
-		struct source *band = epoch->sources[i];
-
-		if (band != NULL && band->state == BAND_OPEN && band->in_flight == 0 &&
-		    (all || is_left(device, epoch, band)) && end_fits(device, band))
-			result = band_finish(device, epoch, band);
-	}
-	/* For lack of space: that one is copied by the seal, and the others may still be finished then. */
-	return is_full(result) || result == -ENOMEM ? 0 : result;
-}
-
 /* Makes room for one more open band: the least used one that nobody writes to. */
 static int band_evict(struct sz_device *device, struct epoch *epoch)
 {

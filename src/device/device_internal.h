@@ -666,11 +666,6 @@ struct slots { /* of a live band, in which a piece may be written */
 /* Under log_lock. */
 int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
 		    struct slots *slots_out) MUST_CHECK;
-/*
- * Under log_lock, before a commit record: finishes bands that are nearly full; and all that can be, if a disk that has
- * room for so much (sz_store_room) has not enough to copy them, as recovery would.
- */
-int sz_bands_finish(struct sz_device *device, struct epoch *epoch, uint64_t room_bytes) MUST_CHECK;
 /* Under log_lock: a reserved write has ended; finishes the band if it was the last one. */
 int sz_band_release(struct sz_device *device, const struct slots *slots) MUST_CHECK;
 /* Waits for the last writes to open bands of the sealing epoch; makes objects of them or closes them. */

@@ -103,8 +103,8 @@ int sz_log_append_sectors(struct epoch *epoch, uint64_t sequence, uint64_t secto
 }
 
 /* Under log_lock; when the epoch has ended flush_lock is enough, nobody else writes to its log. */
-static int commit_record(struct sz_device *device, struct epoch *epoch,
-			 const struct sz_log_entry *commit, uint64_t room_bytes)
+static int commit_record(const struct sz_device *device, struct epoch *epoch,
+			 const struct sz_log_entry *commit)
 {
 	int result;
 
@@ -118,18 +118,13 @@ static int commit_record(struct sz_device *device, struct epoch *epoch,
 		return result;
 	if (commit->is_last ? epoch->is_complete : commit->sequence == epoch->committed)
 		return -EALREADY;
-	if (!commit->is_last)
-		result = sz_bands_finish(device, epoch, room_bytes);
-	if (result == 0)
-		result = sz_log_append(epoch, commit);
+	result = sz_log_append(epoch, commit);
 	return result != 0 ? result : frame_close(&epoch->log);
 }
 
 static int commit_append(struct sz_device *device, struct epoch *epoch,
 			 struct sz_log_entry *commit_out)
 {
-	uint64_t room_bytes = sz_store_room(device->store); /* looks at logs, too */
-
 	*commit_out = (struct sz_log_entry){ .type = SZ_LOG_COMMIT, .epoch = epoch->number };
 	{
 		MUTEX_SCOPE(&device->log_lock);
@@ -138,9 +133,9 @@ static int commit_append(struct sz_device *device, struct epoch *epoch,
 		commit_out->sequence =
 			commit_out->is_last ? epoch->end : atomic_load(&device->store->sequence);
 		if (!commit_out->is_last)
-			return commit_record(device, epoch, commit_out, room_bytes);
+			return commit_record(device, epoch, commit_out);
 	}
-	return commit_record(device, epoch, commit_out, room_bytes);
+	return commit_record(device, epoch, commit_out);
 }
 
 /* What has to be synced for a commit record that was written: held sources. */

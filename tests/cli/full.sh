@@ -121,29 +121,5 @@ ok "stop" run serve --stop disk/store
 prints "nothing is lost" older run cat disk/store /older
 prints "what was put is there" older run cat disk/store /sixth
 rm disk/filler*
-
-# Processes that are killed while they fill the disk leave a store that opens, also for writing: nearly always as it
-# is (what was open has to be copied, and what a killed seal had written takes space until the next one), and
-# once others make room.
-ok "without history" run keep --drop-history --yes disk/store
-head -c 150M /dev/zero >disk/filler
-killed=0
-for i in 1 2 3; do
-	"$szpool" put disk/store large / 2>/dev/null &
-	putter=$!
-	while [ "$(free_kib)" -gt $((60000 + 20000 * i)) ] && kill -0 $putter 2>/dev/null; do sleep 0.02; done
-	kill -KILL $putter 2>/dev/null && killed=$((killed + 1))
-	wait $putter 2>/dev/null
-	prints "killed, it can be read" older run cat disk/store /older
-	if ! run seal disk/store; then
-		grep 'No space left' err | sed 's/^/# /'
-		rm -f disk/filler
-	fi
-	ok "and sealed" run seal disk/store
-	ok "and removed from" run rm disk/store /sixth
-	ok "and put to" run put disk/store older /sixth
-done
-rm -f disk/filler
-ok "some were" test $killed -gt 0
 ok "and it is sound" bash -c "'$szpool' scrub disk/store | grep -q 'with 0 errors'"
 done_testing

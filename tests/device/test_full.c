@@ -749,47 +749,6 @@ static size_t live_bands(struct harness *harness)
 	return count;
 }
 
-/* What is in open bands is copied after a crash: where there is no room for that, a flush leaves none. */
-static void test_a_flush_finishes_bands(void **state)
-{
-	struct harness harness;
-
-	(void)state;
-	harness_init(&harness, &shape, 1);
-	harness_open_clean(&harness);
-	give_all(&harness);
-	for (uint32_t i = 0; i < shape.devices; i++) {
-		OK(harness_write(&harness, i, 256, 200)); /* of 256 */
-		OK(harness_write(&harness, i, 512, 230)); /* more than seven eighths */
-		OK(harness_write(&harness, i, 768, 256)); /* all */
-	}
-	assert_int_equal(live_bands(&harness), 3 * shape.devices);
-	OK(harness_flush_all(&harness));
-	assert_int_equal(live_bands(&harness), 2 * shape.devices); /* more may come */
-	for (uint32_t i = 0; i < shape.devices; i++)
-		OK(harness_write(&harness, i, 100, 1));
-	OK(harness_flush_all(&harness));
-	assert_int_equal(live_bands(&harness), shape.devices);
-	OK(harness_write(&harness, 0, 480, 20)); /* it takes sectors still */
-	OK(harness_write(&harness, 0, 750, 4));
-	leave_known(&harness, 64 << 20);
-	OK(harness_write(&harness, 1, 100, 1));
-	OK(harness_write(&harness, 2, 100, 1));
-	OK(harness_flush_all(&harness));
-	assert_int_equal(live_bands(&harness), 0);
-	OK(harness_write(&harness, 1, 480, 20));
-	OK(harness_flush_all(&harness));
-	harness_abandon(&harness);
-	harness_cut(&harness, SZ_CRASH_DROP, 1);
-	leave_free(&harness, 200 << 10);
-	harness_open_clean(&harness);
-	harness_check_recovered(&harness);
-	harness_check_names(&harness);
-	give_all(&harness);
-	OK(harness_close(&harness));
-	harness_fini(&harness);
-}
-
 /* What comes in order is in bands alone, however often it is flushed. */
 static void test_what_is_written_in_order(void **state)
 {
@@ -809,29 +768,6 @@ static void test_what_is_written_in_order(void **state)
 	sz_store_info(harness.store, &info);
 	assert_int_equal(info.delta_count, 0);
 	assert_int_equal(info.dead_bytes, 0);
-	OK(harness_close(&harness));
-	harness_fini(&harness);
-}
-
-/* A flush does not begin a band's end that the disk has no room for: the band would have to be copied as a whole. */
-static void test_a_flush_leaves_bands_open(void **state)
-{
-	struct harness harness;
-
-	(void)state;
-	harness_init(&harness, &shape, 1);
-	harness_open_clean(&harness);
-	give_all(&harness);
-	for (uint32_t i = 0; i < shape.devices; i++)
-		OK(harness_write(&harness, i, 256, 220)); /* its end takes eight pages */
-	OK(harness_flush_all(&harness));
-	leave_known(&harness, 16 << 10);
-	OK(harness_write(&harness, 0, 100, 1));
-	OK(harness_flush_all(&harness));
-	leave_known(&harness, 100 << 10); /* with the spare: for the end, not for a copy */
-	OK(harness_seal(&harness));
-	harness_check(&harness);
-	give_all(&harness);
 	OK(harness_close(&harness));
 	harness_fini(&harness);
 }
@@ -900,9 +836,7 @@ int main(void)
 		cmocka_unit_test(test_long_logs_are_sealed),
 		cmocka_unit_test(test_trimmed_space_comes_back),
 		cmocka_unit_test(test_little_room),
-		cmocka_unit_test(test_a_flush_finishes_bands),
 		cmocka_unit_test(test_what_is_written_in_order),
-		cmocka_unit_test(test_a_flush_leaves_bands_open),
 		cmocka_unit_test(test_a_crash_with_little_room),
 	};
 

@@ -119,8 +119,8 @@ static const struct exit_meaning meanings[] = {
 	  "bring the missing folders or files back from another copy; 'szpool status' tells what "
 	  "is damaged" },
 	{ EXIT_NO_SPACE, "no space left",
-	  "see 'szpool df' and 'szpool info'; remove something, or make room on the disk (have a "
-	  "quota raised)" },
+	  "see 'szpool df' and 'szpool info'; remove something, make room on the disk, or have a "
+	  "quota raised" },
 	{ EXIT_CHOICE, "not written to until you choose a generation to go on from",
 	  "'szpool generations' lists them; '--choose CODE' goes on from one, and sets the others "
 	  "aside; '--generation CODE' reads one" },

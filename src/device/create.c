@@ -213,6 +213,8 @@ static int folder_use(struct sz_store *store, const char *path, struct sz_error 
 		if (result != 0)
 			sz_backend_close(backend);
 	}
+	if (result == 0)
+		result = sz_backend_lock(backend, true);
 	return result == 0 ? 0 : sz_fail(error, result, "%s: %s", path, strerror(-result));
 }
 

@@ -547,7 +547,10 @@ void sz_folders_tell(const struct sz_store *store);
  * copy: an error is only that a note of the original's places stays.
  */
 int sz_folders_remember(struct sz_store *store, struct sz_error *error) MUST_CHECK;
-/* The devices' folders: another copy of the store's own folder may name them, too. */
+/*
+ * The folders but the store's own, which the lock record is for: another copy of that may name them, too. Before they
+ * are listed, or what was listed may be old. -EBUSY.
+ */
 int sz_folders_lock(struct sz_store *store, struct sz_error *error) MUST_CHECK;
 /* Takes the lock, for reading or writing; nothing of the store changes. */
 int sz_lock_take(struct sz_store *store, struct sz_error *error) MUST_CHECK;

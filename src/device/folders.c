@@ -324,21 +324,16 @@ int sz_folders_remember(struct sz_store *store, struct sz_error *error)
 
 int sz_folders_lock(struct sz_store *store, struct sz_error *error)
 {
-	for (uint32_t i = 0; i < store->device_count; i++) {
-		uint32_t folder = store->devices[i].folder;
-		int result = folder == NO_DEVICE ? 0
-						 : sz_backend_lock(store->folders[folder].backend,
-								   writes_folders(store));
+	for (uint32_t i = 1; i < store->folder_count; i++) {
+		struct sz_backend *backend = store->folders[i].backend;
+		int result = sz_backend_lock(backend, writes_folders(store));
 
-		if (result == -EBUSY)
+		if (result != 0)
 			return sz_fail(
 				error, result,
-				"%s, the folder of device %u, is in use by another process, maybe as part of "
+				"%s, a device's folder, is in use by another process, maybe as part of "
 				"another copy of this store; wait until it has ended",
-				sz_device_folder(&store->devices[i]), i);
-		if (result != 0)
-			return sz_fail(error, result, "%s: locking: %s",
-				       sz_device_folder(&store->devices[i]), strerror(-result));
+				backend->label);
 	}
 	return 0;
 }

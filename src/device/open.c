@@ -174,6 +174,8 @@ static int open_choose(struct sz_store *store, const struct sz_store_open *optio
 		result = sz_lock_take(store, error);
 	if (result == 0 && store->path != NULL)
 		result = sz_folders_find_places(store, error);
+	if (result == 0 && store->path != NULL && options->generation == NULL)
+		result = sz_folders_lock(store, error);
 	if (result != 0)
 		return result;
 	machine_id(store);
@@ -241,8 +243,6 @@ static int open_found(struct sz_store *store, const struct sz_store_open *option
 		result = sz_root_hold(store, error);
 	if (result == 0)
 		result = devices_load(store, error);
-	if (result == 0 && options->generation == NULL)
-		result = sz_folders_lock(store, error);
 	if (result == 0 && writes_folders(store))
 		result = sz_folders_remember(store, error);
 	if (result == 0)

@@ -327,5 +327,6 @@ int sz_root_hold(struct sz_store *store, struct sz_error *error)
 	if (result == -ENOENT)
 		return sz_fail(error, result, "the generation has just been removed");
 	/* Where files cannot be held, nobody may write meanwhile. */
-	return sz_lock_take(store, error);
+	result = sz_lock_take(store, error);
+	return result != 0 || store->path == NULL ? result : sz_folders_lock(store, error);
 }

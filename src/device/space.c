@@ -218,17 +218,17 @@ static int dead_free(struct sz_store *store)
 	return -ENOSPC;
 }
 
-/* What was removed counts where the host is slow to say so. */
-static uint64_t settled_room(struct sz_store *store, uint64_t wanted_bytes)
+static uint64_t room_now(struct sz_store *store)
 {
 	space_look(store);
-	if (atomic_load(&store->room_bytes) >= wanted_bytes)
-		return wanted_bytes;
+	return atomic_load(&store->room_bytes);
+}
+
+static void folders_settle(struct sz_store *store)
+{
 	for (uint32_t i = 0; i < store->device_count; i++)
 		if (store->devices[i].folder != NO_DEVICE)
 			sz_backend_settle(store->folders[store->devices[i].folder].backend);
-	space_look(store);
-	return atomic_load(&store->room_bytes);
 }
 
 int sz_store_make_room(struct sz_store *store, uint64_t wanted_bytes)
@@ -236,8 +236,12 @@ int sz_store_make_room(struct sz_store *store, uint64_t wanted_bytes)
 	MUTEX_SCOPE(&store->seal_lock);
 
 	for (;;) {
-		uint64_t room = settled_room(store, wanted_bytes);
+		uint64_t room = room_now(store);
 
+		if (room < wanted_bytes) {
+			folders_settle(store);
+			room = room_now(store);
+		}
 		if (room >= wanted_bytes)
 			return 0;
 		if (sz_room_make(store, wanted_bytes - room) != 0 && dead_free(store) != 0)

@@ -95,6 +95,8 @@ void sz_inode_free(struct memory *memory, struct inode *inode)
 	else
 		memory->last_inode = inode->previous;
 	memory->used_blocks -= inode->now.used_count;
+	if (memory->counts_late)
+		memory->late_blocks += inode->now.used_count;
 	sz_inode_writes_free(inode);
 	sz_content_free(&inode->now);
 	sz_content_free(&inode->durable);
@@ -457,7 +459,7 @@ static int memory_space(struct sz_backend *backend, struct sz_space *space_out)
 {
 	struct memory *memory = sz_memory_of(backend);
 	LOCKED(memory);
-	uint64_t used_bytes = memory->used_blocks * SZ_BLOCK_BYTES;
+	uint64_t used_bytes = (memory->used_blocks + memory->late_blocks) * SZ_BLOCK_BYTES;
 
 	*space_out = (struct sz_space){
 		.free_bytes =
@@ -466,6 +468,14 @@ static int memory_space(struct sz_backend *backend, struct sz_space *space_out)
 		.disk = (uintptr_t)memory,
 	};
 	return 0;
+}
+
+static void memory_settle(struct sz_backend *backend)
+{
+	struct memory *memory = sz_memory_of(backend);
+	LOCKED(memory);
+
+	memory->late_blocks = 0;
 }
 
 static int memory_file_read(struct sz_file *file, void *buffer, size_t length, uint64_t offset,
@@ -591,6 +601,7 @@ static const struct sz_backend_ops memory_ops = {
 	.remove = memory_remove,
 	.sync_folder = memory_sync_folder,
 	.space = memory_space,
+	.settle = memory_settle,
 	.close = memory_close,
 	.file_read = memory_file_read,
 	.file_read_cached = memory_file_read_cached,
@@ -616,6 +627,14 @@ void sz_memory_limit(struct sz_backend *backend, uint64_t total_bytes)
 	LOCKED(memory);
 
 	memory->total_bytes = total_bytes;
+}
+
+void sz_memory_count_late(struct sz_backend *backend)
+{
+	struct memory *memory = sz_memory_of(backend);
+	LOCKED(memory);
+
+	memory->counts_late = true;
 }
 
 uint64_t sz_memory_overwrites(struct sz_backend *backend)

@@ -70,6 +70,8 @@ struct memory {
 	size_t name_count;
 	struct changes changes[PART_COUNT]; /* oldest first */
 	uint64_t used_blocks;               /* of all contents as they are now */
+	bool counts_late;                   /* what is removed is told as free when it is settled */
+	uint64_t late_blocks;
 	uint64_t total_bytes;
 	uint64_t overwrites;
 	size_t open_files;

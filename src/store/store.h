@@ -160,6 +160,8 @@ int sz_memory_crash(struct sz_backend *backend, enum sz_crash crash, uint64_t se
 		    struct sz_backend **backend_out) MUST_CHECK;
 /* Size of the disk, 1 TiB at first. A write for which there is no space is -ENOSPC. */
 void sz_memory_limit(struct sz_backend *backend, uint64_t total_bytes);
+/* From now on _space counts what is removed only after _settle, as btrfs does. A write finds it at once. */
+void sz_memory_count_late(struct sz_backend *backend);
 /*
  * How many writes so far hit a byte that an earlier one had written: 0, or the caller has broken
  * the first rule of this file. Seen are the 64-byte units that an earlier write covered as a whole.

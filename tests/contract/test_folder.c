@@ -30,6 +30,7 @@ static struct {
 	bool is_slow;         /* each pwrite takes 25 ms */
 	ino_t synced[64];     /* folders and files in the order of their syncs */
 	size_t synced_count;
+	unsigned int settled; /* calls of syncfs */
 } kernel;
 
 static void kernel_reset(void)
@@ -74,6 +75,8 @@ int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __real_flock(int fd, int operation);
 int __wrap_flock(int fd, int operation);
+int __real_syncfs(int fd);
+int __wrap_syncfs(int fd);
 int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
 int __real_fstatat64(int fd, const char *path, struct stat *status, int flags);
@@ -139,6 +142,12 @@ int __wrap_fsync(int fd)
 int __wrap_flock(int fd, int operation)
 {
 	return fails("flock") ? -1 : __real_flock(fd, operation);
+}
+
+int __wrap_syncfs(int fd)
+{
+	kernel.settled++;
+	return fails("syncfs") ? -1 : __real_syncfs(fd);
 }
 
 int __wrap_fdatasync(int fd)
@@ -906,6 +915,27 @@ static void test_who_writes_is_alone(void **state)
 	sz_backend_close(writer);
 }
 
+/* The whole file system is synced once after a removal; before, somebody else may have removed. */
+static void test_what_is_removed_is_settled_once(void **state)
+{
+	struct fixture *fixture = *state;
+
+	kernel_reset();
+	sz_backend_settle(fixture->backend);
+	assert_int_equal(kernel.settled, 1);
+	put(fixture->backend, SZ_SEALED, "a", "x");
+	sz_backend_settle(fixture->backend);
+	assert_int_equal(kernel.settled, 1);
+	OK(sz_backend_remove(fixture->backend, SZ_SEALED, "a"));
+	sz_backend_settle(fixture->backend);
+	sz_backend_settle(fixture->backend);
+	assert_int_equal(kernel.settled, 2);
+	assert_int_equal(sz_backend_remove(fixture->backend, SZ_SEALED, "a"), -ENOENT);
+	sz_backend_settle(fixture->backend);
+	assert_int_equal(kernel.settled, 2);
+	kernel_reset();
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -936,6 +966,7 @@ int main(void)
 		CASE(test_a_failed_creation_leaves_no_file),
 		CASE(test_a_failed_opening_leaves_nothing),
 		CASE(test_who_writes_is_alone),
+		CASE(test_what_is_removed_is_settled_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

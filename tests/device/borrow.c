@@ -53,6 +53,16 @@ static int borrowed_space(struct sz_backend *backend, struct sz_space *space_out
 	return sz_backend_space(inner_of(backend), space_out);
 }
 
+static void borrowed_settle(struct sz_backend *backend)
+{
+	sz_backend_settle(inner_of(backend));
+}
+
+static int borrowed_lock(struct sz_backend *backend, bool is_exclusive)
+{
+	return sz_backend_lock(inner_of(backend), is_exclusive);
+}
+
 static void borrowed_close(struct sz_backend *backend)
 {
 	struct borrowed *self = (struct borrowed *)(void *)backend;
@@ -70,6 +80,8 @@ static const struct sz_backend_ops borrowed_ops = {
 	.remove = borrowed_remove,
 	.sync_folder = borrowed_sync_folder,
 	.space = borrowed_space,
+	.settle = borrowed_settle,
+	.lock = borrowed_lock,
 	.close = borrowed_close,
 };
 

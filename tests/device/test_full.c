@@ -24,13 +24,6 @@ static void leave_free(struct harness *harness, uint64_t bytes)
 		leave_free_on(harness, i, bytes);
 }
 
-/* The same, and the store knows: it looks at what room there is now and then only. */
-static void leave_known(struct harness *harness, uint64_t bytes)
-{
-	leave_free(harness, bytes);
-	sz_sleep_ms(50);
-}
-
 static void give_all(struct harness *harness)
 {
 	leave_free(harness, UINT64_C(1) << 30);
@@ -252,7 +245,7 @@ static void test_history_goes_first(void **state)
 
 	(void)state;
 	begin_old(&harness);
-	leave_known(&harness, 0);
+	leave_free(&harness, 0);
 	assert_int_equal(sz_store_room(harness.store), 0);
 	for (uint32_t i = 0; i < shape.devices; i++)
 		OK(write_making_room(&harness, i, 600, 60));
@@ -322,6 +315,24 @@ static void test_new_data_lets_history_go(void **state)
 	harness_fini(&harness);
 }
 
+/* Where the host says late what is free new data is not refused for that. */
+static void test_space_that_is_told_late(void **state)
+{
+	const uint64_t wanted = shape.devices * (UINT64_C(1) << 19);
+	struct harness harness;
+
+	(void)state;
+	begin_old(&harness);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		sz_memory_count_late(harness.disks[i]);
+	leave_free(&harness, UINT64_C(64) << 20);
+	OK(sz_store_make_room(harness.store, wanted));
+	assert_true(sz_store_room(harness.store) >= wanted);
+	harness_check(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
 /* A store of bands that are dead in part alone, without history, on disks without room. */
 static void begin_dead(struct harness *harness)
 {
@@ -336,7 +347,7 @@ static void begin_dead(struct harness *harness)
 			OK(harness_trim(harness, i, sector + 3, 250));
 	OK(harness_seal(harness));
 	OK(sz_store_collect(harness->store, true, NULL));
-	leave_known(harness, UINT64_C(64) << 20);
+	leave_free(harness, UINT64_C(64) << 20);
 }
 
 /* Bands of which a little is needed still are written anew, one after the other in what the reserve lends. */
@@ -696,7 +707,7 @@ static void test_trimmed_space_comes_back(void **state)
 	(void)state;
 	begin_old(&harness);
 	before = stored(&harness);
-	leave_known(&harness, 1 << 20);
+	leave_free(&harness, 1 << 20);
 	for (uint32_t i = 0; i < shape.devices; i++)
 		OK(harness_trim(&harness, i, 0, shape.sectors));
 	OK(harness_close(&harness)); /* with one seal more, which drops what the first one hides */
@@ -825,6 +836,7 @@ int main(void)
 		cmocka_unit_test(test_history_goes_first),
 		cmocka_unit_test(test_history_goes_for_a_seal),
 		cmocka_unit_test(test_new_data_lets_history_go),
+		cmocka_unit_test(test_space_that_is_told_late),
 		cmocka_unit_test(test_what_is_dead_in_part_makes_room),
 		cmocka_unit_test(test_making_room_finds_none),
 		cmocka_unit_test(test_nothing_is_free),

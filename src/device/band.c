@@ -139,11 +139,27 @@ static int band_finish(struct sz_device *device, struct epoch *epoch, struct sou
 	return result;
 }
 
-/* The same when the epoch has ended, without log_lock: its log takes no more, the root will name the band. */
+/* Says that a band is an object, if there is a log that still may: until it ends with its last commit record. */
+static void finished_note(struct sz_device *device, const struct source *band,
+			  const struct row *row)
+{
+	struct epoch *epoch = device->sealing;
+	struct sz_log_entry entry = { .type = SZ_LOG_BAND_FINISHED, .sector = band->band };
+
+	memcpy(entry.digest, row->ref.digest, sizeof(entry.digest));
+	if (epoch->log.source != NULL && !epoch->is_complete)
+		(void)!sz_log_append(epoch, &entry); /* recovery copies what it is not told of */
+}
+
+/*
+ * The same when the epoch has ended, without log_lock: writers go on. The root will name the band, and recovery, if there
+ * is none, should not have to copy it.
+ */
 static void band_seal(struct sz_device *device, struct source *band)
 {
 	struct row row;
 	int result = band_write(device, device->sealing, band, &row);
+	MUTEX_SCOPE(&device->flush_lock); /* nothing else is appended to that log */
 	MUTEX_SCOPE(&device->log_lock);
 
 	band->state = BAND_CLOSED;
@@ -153,6 +169,8 @@ static void band_seal(struct sz_device *device, struct source *band)
 		result = band_publish(device, device->sealing, band, &row);
 	if (result != 0) /* what is wrong shows when it is copied */
 		band->state = BAND_BROKEN;
+	else
+		finished_note(device, band, &row);
 }
 
 /* The first band from *number on that still takes sectors, when nobody writes to it any more. */
@@ -178,6 +196,46 @@ void sz_bands_seal(struct sz_device *device)
 
 	for (uint32_t i = 0; (band = band_next_open(device, &i)) != NULL; i++)
 		band_seal(device, band);
+}
+
+/*
+ * Is there room for what comes behind the slots, and for what a seal writes besides? A band whose end cannot be written has
+ * to be copied as a whole; one that stays open is finished when there is room again.
+ */
+static bool end_fits(const struct sz_device *device, const struct source *band)
+{
+	const struct sz_store *store = device->store;
+	uint64_t slots = sz_band_slots(band->next_slot, store->band_sectors);
+	uint64_t pages = slots - band->next_slot + slots / SZ_LEAF_ENTRIES + 3 +
+			 (uint64_t)SEAL_PAGES * store->device_count;
+	struct sz_space space;
+
+	return sz_backend_space(store->folders[device->folder].backend, &space) != 0 ||
+	       space.free_bytes >= pages * SECTOR;
+}
+
+/* Nearly full, and nothing has come since the last flush: what is written in order fills it. */
+static bool is_left(const struct sz_device *device, const struct epoch *epoch,
+		    const struct source *band)
+{
+	uint32_t full = sz_band_length(device, band->band);
+
+	return band->next_slot >= full - full / FULL_SHARE && band->used_at < epoch->committed;
+}
+
+int sz_bands_finish(struct sz_device *device, struct epoch *epoch)
+{
+	int result = 0;
+
+	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
+		struct source *band = epoch->sources[i];
+
+		if (band != NULL && band->state == BAND_OPEN && band->in_flight == 0 &&
+		    is_left(device, epoch, band) && end_fits(device, band))
+			result = band_finish(device, epoch, band);
+	}
+	/* For lack of space: that one is copied by the seal, and the others may still be finished then. */
+	return is_full(result) || result == -ENOMEM ? 0 : result;
 }
 
 /* Makes room for one more open band: the least used one that nobody writes to. */

@@ -51,7 +51,8 @@ int sz_refs_gather(struct sz_store *store, struct generation *generation,
 struct collector { /* all zeros at first */
 	struct refs refs;
 	bool has_recovered;    /* the live files of an opening that was here, and ended … */
-	uint8_t recovered[16]; /* … with this lineage */
+	uint8_t recovered[16]; /* … with this lineage … */
+	bool has_all_logs;     /* … and with its logs, to their ends */
 	struct id_set spared;  /* a reader came while their root was being removed */
 	bool has_looked;       /* for what no generation refers to */
 	bool is_broken;        /* a folder could not be synced: nothing is removed any more */
@@ -121,5 +122,10 @@ void sz_part_remove(struct sz_store *store, const struct sz_id *id, enum sz_part
 int sz_orphans_collect(struct sz_store *store, const struct id_set *kept) MUST_CHECK;
 /* Once a writable store is open: what live files of earlier openings are left, unless another's may be among them. */
 void sz_collect_live(struct sz_store *store);
+/*
+ * Before what an opening left is sealed: removes what it was building when it ended, of which the seal may need the space.
+ * What its logs refer to stays.
+ */
+void sz_collect_recovered(struct sz_store *store);
 
 #endif

@@ -669,6 +669,11 @@ struct slots { /* of a live band, in which a piece may be written */
 /* Under log_lock. */
 int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
 		    struct slots *slots_out) MUST_CHECK;
+/*
+ * Under log_lock, before a commit record: finishes bands that are nearly full, and left. Else they would stay open to the
+ * end of the epoch, for ZFS leaves gaps, and recovery would have to copy them.
+ */
+int sz_bands_finish(struct sz_device *device, struct epoch *epoch) MUST_CHECK;
 /* Under log_lock: a reserved write has ended; finishes the band if it was the last one. */
 int sz_band_release(struct sz_device *device, const struct slots *slots) MUST_CHECK;
 /* Waits for the last writes to open bands of the sealing epoch; makes objects of them or closes them. */

@@ -136,8 +136,25 @@ static int log_check(void *context, struct sz_file *file, uint64_t size_bytes)
 	return 0;
 }
 
+/* What the epochs in memory are written to, or were by the opening that is recovered. */
+static int in_use_gather(struct sz_store *store, struct id_set *set)
+{
+	for (uint32_t i = 0; i < store->device_count; i++) {
+		struct sz_device *device = &store->devices[i];
+		struct epoch *const epochs[] = { device->live, device->sealing, device->next };
+		MUTEX_SCOPE(&device->log_lock);
+
+		for (size_t j = 0; j < ARRAY_LENGTH(epochs); j++)
+			for (uint32_t k = 0; epochs[j] != NULL && k < epochs[j]->source_count; k++)
+				if (epochs[j]->sources[k] != NULL &&
+				    sz_id_set_add(set, &epochs[j]->sources[k]->id) != 0)
+					return -ENOMEM;
+	}
+	return 0;
+}
+
 /* May another history still need what is in live/? */
-static bool has_foreign_logs(struct sz_store *store)
+static bool has_foreign_logs(struct sz_store *store, const struct id_set *in_use)
 {
 	CLEANUP_FREE struct sz_id *logs = NULL;
 	size_t count = 0;
@@ -152,6 +169,8 @@ static bool has_foreign_logs(struct sz_store *store)
 		uint64_t generation;
 		const char *text;
 
+		if (sz_id_set_has(in_use, &logs[i]))
+			continue;
 		if (sz_id_parse(&logs[i], &kind, &device, &generation) != 0 ||
 		    sz_object_open_any(store, &logs[i], log_check, &log, &file, &text) != 0)
 			return true;
@@ -159,20 +178,6 @@ static bool has_foreign_logs(struct sz_store *store)
 			return true;
 	}
 	return false;
-}
-
-/* What the epochs in memory are written to. */
-static int sources_gather(struct sz_device *device, struct id_set *set)
-{
-	struct epoch *const epochs[] = { device->live, device->sealing, device->next };
-	MUTEX_SCOPE(&device->log_lock);
-
-	for (size_t i = 0; i < ARRAY_LENGTH(epochs); i++)
-		for (uint32_t j = 0; epochs[i] != NULL && j < epochs[i]->source_count; j++)
-			if (epochs[i]->sources[j] != NULL &&
-			    sz_id_set_add(set, &epochs[i]->sources[j]->id) != 0)
-				return -ENOMEM;
-	return 0;
 }
 
 /*
@@ -201,23 +206,29 @@ static void live_settle(struct sz_store *store, const struct id_set *refs, const
 	}
 }
 
-/* What stays in live/ for some error is there for the next opening. */
-static void live_collect(struct sz_store *store)
+static int refs_gather(struct sz_store *store, struct id_set *refs)
 {
-	CLEANUP(sz_id_set_free) struct id_set in_use = { 0 };
+	const struct history *history = &store->history;
+	int result = 0;
+
+	for (size_t i = 0; i < history->count && result == 0; i++)
+		result = sz_refs_gather(store, history->at[i], refs);
+	return result;
+}
+
+/* What stays in live/ for some error is there for the next opening. */
+static void live_collect(struct sz_store *store, const struct id_set *in_use)
+{
 	CLEANUP(sz_id_set_free) struct id_set refs = { 0 };
 	CLEANUP_BYTES struct sz_bytes found = { 0 };
-	const struct history *history = &store->history;
 	const struct sz_id *ids;
 	int result = sz_catalog_live(store, &found);
 
 	ids = (const struct sz_id *)(const void *)found.data;
-	for (uint32_t i = 0; i < store->device_count && result == 0; i++)
-		result = sources_gather(&store->devices[i], &in_use);
-	for (size_t i = 0; i < history->count && found.length > 0 && result == 0; i++)
-		result = sz_refs_gather(store, history->at[i], &refs);
+	if (result == 0 && found.length > 0)
+		result = refs_gather(store, &refs);
 	for (size_t i = 0; i < found.length / sizeof(*ids) && result == 0; i++)
-		if (!sz_id_set_has(&in_use, &ids[i]))
+		if (!sz_id_set_has(in_use, &ids[i]))
 			live_settle(store, &refs, &ids[i]);
 }
 
@@ -236,10 +247,31 @@ static bool has_foreign_roots(const struct sz_store *store)
 	return history->lost_count > 0;
 }
 
+/* May another history need what is in our folders? */
+static bool is_alone(struct sz_store *store, const struct id_set *in_use)
+{
+	return !has_foreign_roots(store) && !has_foreign_logs(store, in_use);
+}
+
 void sz_collect_live(struct sz_store *store)
 {
-	if (!has_foreign_roots(store) && !has_foreign_logs(store))
-		live_collect(store);
+	CLEANUP(sz_id_set_free) struct id_set in_use = { 0 };
+
+	if (in_use_gather(store, &in_use) == 0 && is_alone(store, &in_use))
+		live_collect(store, &in_use);
+}
+
+void sz_collect_recovered(struct sz_store *store)
+{
+	CLEANUP(sz_id_set_free) struct id_set kept = { 0 };
+
+	if (!store->collector.has_all_logs || in_use_gather(store, &kept) != 0 ||
+	    !is_alone(store, &kept) || sz_lock_verify(store) != 0)
+		return;
+	live_collect(store, &kept);
+	if (refs_gather(store, &kept) == 0)
+		(void)!sz_orphans_collect(store, &kept);
+	(void)!sz_roots_sync(store); /* some hosts give space back only then */
 }
 
 /* Foreign things, for people. */
@@ -408,6 +440,7 @@ int sz_store_discard(struct sz_store *store, struct sz_error *error)
 {
 	CLEANUP(sz_retention_free) struct retention retention = { 0 };
 	CLEANUP(sz_id_set_free) struct id_set kept = { 0 };
+	CLEANUP(sz_id_set_free) struct id_set in_use = { 0 };
 	MUTEX_SCOPE(&store->seal_lock);
 	int result = 0;
 
@@ -430,6 +463,7 @@ int sz_store_discard(struct sz_store *store, struct sz_error *error)
 		result = unkept_each(store, &kept, any_remove, NULL);
 	if (result != 0)
 		return sz_fail(error, result, "%s", strerror(-result));
-	live_collect(store);
+	if (in_use_gather(store, &in_use) == 0)
+		live_collect(store, &in_use);
 	return 0;
 }

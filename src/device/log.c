@@ -103,7 +103,7 @@ int sz_log_append_sectors(struct epoch *epoch, uint64_t sequence, uint64_t secto
 }
 
 /* Under log_lock; when the epoch has ended flush_lock is enough, nobody else writes to its log. */
-static int commit_record(const struct sz_device *device, struct epoch *epoch,
+static int commit_record(struct sz_device *device, struct epoch *epoch,
 			 const struct sz_log_entry *commit)
 {
 	int result;
@@ -118,7 +118,10 @@ static int commit_record(const struct sz_device *device, struct epoch *epoch,
 		return result;
 	if (commit->is_last ? epoch->is_complete : commit->sequence == epoch->committed)
 		return -EALREADY;
-	result = sz_log_append(epoch, commit);
+	if (!commit->is_last)
+		result = sz_bands_finish(device, epoch);
+	if (result == 0)
+		result = sz_log_append(epoch, commit);
 	return result != 0 ? result : frame_close(&epoch->log);
 }
 

@@ -213,6 +213,7 @@ static int live_recover(struct sz_store *store, struct sz_error *error)
 	if (result != 0 || !writes_folders(store))
 		return result;
 	sz_root_complete(store);
+	sz_collect_recovered(store);
 	if (found)
 		result = sz_seal_run(store, SEAL_CHANGES, error);
 	else if (store->choice.is_rebuilt)

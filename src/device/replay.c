@@ -494,7 +494,7 @@ static void replay_describe(const struct replay *replay)
 
 /*
  * What an opening left that was ours, and has ended, may be removed (foreign.c). Not if a folder is away: it may
- * have a root that refers to it.
+ * have a root that refers to it. Before it is sealed, only if no log is lost, which might come back.
  */
 static void opening_remember(const struct replay *replay)
 {
@@ -509,6 +509,7 @@ static void opening_remember(const struct replay *replay)
 		memcpy(collector->recovered, replay->logs[i].header.lineage,
 		       sizeof(collector->recovered));
 		collector->has_recovered = true;
+		collector->has_all_logs = !replay->is_cut && replay->incomplete == 0;
 	}
 }
 

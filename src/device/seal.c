@@ -3,8 +3,8 @@
  *
  *   prepare    the next epoch's logs are made, and durable: without a record they say nothing
  *   gate       the epoch ends, the next begins: nothing waits longer than for this, and it waits for no disk
- *   commit     the old logs are durable to their end: what the new ones acknowledge has its ground
- *   build      bands, delta, hot image, changed index pages; synced, renamed out of live/
+ *   commit     open bands are finished, and the old logs durable to their end: what the new ones acknowledge has its ground
+ *   build      delta, hot image, changed index pages; synced, renamed out of live/
  *   root       to each folder in turn: the first durable one commits
  *   publish    memory follows; the old live files go
  *
@@ -213,6 +213,7 @@ static int seal_build(struct sz_store *store, struct batch *batch, enum compact_
 
 		if (device->folder == NO_DEVICE)
 			continue;
+		sz_bands_seal(device); /* before the log's last record, which tells of them */
 		{
 			MUTEX_SCOPE(&device->flush_lock);
 

@@ -312,7 +312,6 @@ int sz_device_seal(struct batch *batch, struct sz_device *device, enum compact_m
 	seal->shards = calloc((size_t)device->shard_count + 1, sizeof(*seal->shards));
 	if (seal->shards == NULL)
 		return -ENOMEM;
-	sz_bands_seal(device);
 	seal->changed_sectors = finished_sectors(device);
 	has_new_rows = seal->changed_sectors > 0;
 	result = bands_copy(batch, device, seal);

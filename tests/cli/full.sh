@@ -121,5 +121,25 @@ ok "stop" run serve --stop disk/store
 prints "nothing is lost" older run cat disk/store /older
 prints "what was put is there" older run cat disk/store /sixth
 rm disk/filler*
+
+# Processes that are killed while they fill the disk leave a store that opens for writing as it is: what counts is
+# sealed in the space that there is, also when that is killed too.
+ok "without history" run keep --drop-history --yes disk/store
+head -c 150M /dev/zero >disk/filler
+killed=0
+for i in 1 2 3; do
+	"$szpool" put disk/store large / 2>/dev/null &
+	putter=$!
+	while [ "$(free_kib)" -gt $((60000 + 20000 * i)) ] && kill -0 $putter 2>/dev/null; do sleep 0.02; done
+	kill -KILL $putter 2>/dev/null && killed=$((killed + 1))
+	wait $putter 2>/dev/null
+	prints "killed, it can be read" older run cat disk/store /older
+	timeout -s KILL 0.$((4 + i)) "$szpool" seal disk/store 2>/dev/null
+	ok "and sealed" run seal disk/store
+	ok "and removed from" run rm disk/store /sixth
+	ok "and put to" run put disk/store older /sixth
+done
+rm -f disk/filler
+ok "some were" test $killed -gt 0
 ok "and it is sound" bash -c "'$szpool' scrub disk/store | grep -q 'with 0 errors'"
 done_testing

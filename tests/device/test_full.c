@@ -826,6 +826,109 @@ static void test_a_crash_with_little_room(void **state)
 	}
 }
 
+/* A band that is nearly full is finished by a flush, once nothing has come to it since the one before: recovery copies open ones. */
+static void test_a_flush_finishes_bands(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	harness_open_clean(&harness);
+	give_all(&harness);
+	for (uint32_t i = 0; i < shape.devices; i++) {
+		OK(harness_write(&harness, i, 256, 200)); /* of 256 */
+		OK(harness_write(&harness, i, 512, 230)); /* more than seven eighths */
+		OK(harness_write(&harness, i, 768, 256)); /* all */
+	}
+	assert_int_equal(live_bands(&harness), 3 * shape.devices);
+	OK(harness_flush_all(&harness));
+	assert_int_equal(live_bands(&harness), 2 * shape.devices); /* more may come */
+	for (uint32_t i = 0; i < shape.devices; i++)
+		OK(harness_write(&harness, i, 100, 1));
+	OK(harness_flush_all(&harness));
+	assert_int_equal(live_bands(&harness), shape.devices);
+	OK(harness_write(&harness, 0, 480,
+			 20)); /* the one that is open, and the one that was finished */
+	OK(harness_write(&harness, 0, 750, 4));
+	OK(harness_flush_all(&harness));
+	harness_check(&harness);
+	harness_abandon(&harness);
+	harness_cut(&harness, SZ_CRASH_DROP, 1);
+	harness_open_clean(&harness);
+	harness_check_recovered(&harness);
+	harness_check_names(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/* A flush does not begin a band's end that the disk has no room for: the band would have to be copied as a whole. */
+static void test_a_flush_leaves_bands_open(void **state)
+{
+	struct harness harness;
+
+	(void)state;
+	harness_init(&harness, &shape, 1);
+	harness_open_clean(&harness);
+	give_all(&harness);
+	for (uint32_t i = 0; i < shape.devices; i++)
+		OK(harness_write(&harness, i, 256, 240));
+	OK(harness_flush_all(&harness));
+	OK(harness_write(&harness, 0, 100, 1));
+	leave_free(&harness, 16 << 10);
+	OK(harness_flush_all(&harness));
+	assert_int_equal(live_bands(&harness), shape.devices);
+	leave_free(&harness, 400 << 10); /* for the ends, not for copies */
+	OK(harness_seal(&harness));
+	harness_check(&harness);
+	give_all(&harness);
+	OK(harness_close(&harness));
+	harness_fini(&harness);
+}
+
+/*
+ * A process that died while it sealed, and had finished its bands: they are not copied, and what else it had built goes
+ * first. There is no room for copies, nor for both what it built and what recovery builds.
+ */
+static void test_a_crash_of_a_seal_with_little_room(void **state)
+{
+	(void)state;
+	for (unsigned int how = 0; how < 40; how++) {
+		struct harness harness;
+
+		harness_init(&harness, &shape, how);
+		harness_open_clean(&harness);
+		give_all(&harness);
+		for (uint32_t i = 0; i < shape.devices; i++) {
+			OK(harness_write(&harness, i, 256, 200));
+			for (uint32_t sector = 512; sector < 1024; sector += 8)
+				OK(harness_write(&harness, i, sector, 4));
+		}
+		OK(harness_flush_all(&harness));
+		harness.plan = (struct sz_fault_plan){ .mask = SZ_OP_RENAME | SZ_OP_REMOVE,
+						       .fail_at = 1 + how,
+						       .fail_from = true,
+						       .error = -EIO };
+		if (harness_seal(&harness) == 0) { /* its root is in a folder */
+			assert_true(how > 10);
+			harness_abandon(&harness);
+			harness_fini(&harness);
+			return;
+		}
+		harness.plan = (struct sz_fault_plan){ 0 };
+		harness_abandon(&harness);
+		harness_cut(&harness, SZ_CRASH_CLEAN, how);
+		leave_free(&harness, 100 << 10);
+		harness_open_clean(&harness);
+		harness_check_recovered(&harness);
+		harness_check_names(&harness);
+		assert_int_equal(live_bands(&harness), 0);
+		give_all(&harness);
+		OK(harness_close(&harness));
+		harness_fini(&harness);
+	}
+	fail_msg("a seal takes more renames than that");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -850,6 +953,9 @@ int main(void)
 		cmocka_unit_test(test_little_room),
 		cmocka_unit_test(test_what_is_written_in_order),
 		cmocka_unit_test(test_a_crash_with_little_room),
+		cmocka_unit_test(test_a_flush_finishes_bands),
+		cmocka_unit_test(test_a_flush_leaves_bands_open),
+		cmocka_unit_test(test_a_crash_of_a_seal_with_little_room),
 	};
 
 	return cmocka_run_group_tests(tests, set_up_crypto, NULL);

@@ -312,26 +312,40 @@ int sz_builder_init(struct builder *builder, struct batch *batch, const struct s
 		builder->header.sector_count = sz_band_length(device, band);
 	}
 	builder->keys = sz_key_slab_take(&store->slab);
+	builder->plaintext = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
 	builder->ciphertext = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	if (builder->keys == NULL || builder->ciphertext == NULL)
+	if (builder->keys == NULL || builder->plaintext == NULL || builder->ciphertext == NULL)
 		return -ENOMEM;
 	sz_object_keys_derive(store->keys, &builder->header, builder->keys);
 	return sz_batch_create(batch, device->folder, &builder->header.id, &builder->file);
+}
+
+/* What comes is often a sector at a time: it is gathered. */
+static int gathered_write(struct builder *builder)
+{
+	uint32_t count = builder->gathered;
+
+	builder->gathered = 0;
+	return count == 0 ? 0
+			  : sz_file_write(builder->file, builder->ciphertext,
+					  count * (size_t)SZ_SECTOR_BYTES,
+					  (1 + (uint64_t)builder->slots - count) * SECTOR);
 }
 
 static int builder_add(struct builder *builder, uint64_t sector, uint32_t count,
 		       const uint8_t *plaintext)
 {
 	uint8_t nonce_tags[IO_SECTORS * SZ_NONCE_TAG_BYTES];
-	int result;
+	int result = 0;
 
 	if (builder->slots > SZ_OBJECT_SLOTS_MAX - count)
 		return -EFBIG;
-	result = sz_sectors_seal(builder->keys->sector, sector, count, plaintext,
-				 builder->ciphertext, nonce_tags);
+	if (builder->gathered + count > IO_SECTORS)
+		result = gathered_write(builder);
 	if (result == 0)
-		result = sz_file_write(builder->file, builder->ciphertext, count * SECTOR,
-				       (1 + (uint64_t)builder->slots) * SECTOR);
+		result = sz_sectors_seal(builder->keys->sector, sector, count, plaintext,
+					 builder->ciphertext + builder->gathered * SECTOR,
+					 nonce_tags);
 	for (uint32_t i = 0; i < count && result == 0; i++) {
 		struct sz_index_entry entry = {
 			.sector = sector + i,
@@ -344,6 +358,7 @@ static int builder_add(struct builder *builder, uint64_t sector, uint32_t count,
 		result = sz_entries_add(&builder->entries, &entry);
 	}
 	builder->slots += count;
+	builder->gathered += count;
 	return result;
 }
 
@@ -386,7 +401,10 @@ int sz_builder_add_partly(struct builder *builder, uint64_t sector, uint32_t cou
 int sz_builder_end(struct builder *builder, struct sz_ref *ref_out)
 {
 	struct sz_header *header = &builder->header;
+	int result = gathered_write(builder);
 
+	if (result != 0)
+		return result;
 	header->data_slots =
 		header->kind == SZ_KIND_BAND
 			? sz_band_slots(builder->slots, builder->batch->store->band_sectors)
@@ -434,6 +452,9 @@ void sz_builder_fini(struct builder *builder)
 		return;
 	sz_entries_free(&builder->entries);
 	sz_key_slab_give(&builder->batch->store->slab, builder->keys);
+	if (builder->plaintext != NULL)
+		sz_wipe(builder->plaintext, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
+	free(builder->plaintext);
 	free(builder->ciphertext);
 	*builder = (struct builder){ 0 };
 }

@@ -102,7 +102,6 @@ struct compaction {
 	uint32_t skipped;    /* bands that could not be read now */
 	uint64_t left;       /* sectors of bands that may still be folded in this seal */
 	struct builder builder;
-	uint8_t *buffer; /* IO_SECTORS */
 };
 
 /*
@@ -187,17 +186,16 @@ static void input_find(const struct compaction *compaction, bool with_band, uint
 	piece->count = count;
 }
 
-static int data_copy(const struct compaction *compaction, struct builder *builder,
-		     struct object *object, const struct object_run *run)
+static int data_copy(struct builder *builder, struct object *object, const struct object_run *run)
 {
 	uint8_t damaged[IO_SECTORS / 8] = { 0 };
 	int result = sz_sectors_read(sz_object_file(object), sz_object_keys(object)->sector,
 				     run->place, run->sector, run->count, run->nonce_tags,
-				     compaction->buffer, damaged);
+				     builder->plaintext, damaged);
 
 	if (result != 0 && result != -EBADMSG)
 		return result;
-	return sz_builder_add_partly(builder, run->sector, run->count, compaction->buffer, damaged);
+	return sz_builder_add_partly(builder, run->sector, run->count, builder->plaintext, damaged);
 }
 
 /* Is there anything that a tombstone of a minor merge would still hide? */
@@ -241,7 +239,7 @@ static int object_copy(const struct compaction *compaction, struct builder *buil
 		if (run.state == SZ_SECTOR_ABSENT && piece->kind == PIECE_DELTA)
 			run.state = SZ_SECTOR_POISON;
 		if (run.state == SZ_SECTOR_DATA)
-			result = data_copy(compaction, builder, object, &run);
+			result = data_copy(builder, object, &run);
 		else if (run.state == SZ_SECTOR_POISON)
 			result = sz_builder_add_run(builder, run.sector, run.count,
 						    SZ_SECTOR_POISON);
@@ -762,9 +760,6 @@ int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode 
 	if (device->delta_count == 0 || mode == COMPACT_NOTHING ||
 	    (mode == COMPACT_LEAST && device->delta_count < DELTAS_MAX))
 		return 0;
-	compaction.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	if (compaction.buffer == NULL)
-		return -ENOMEM;
 	/* A band is dropped or folded: what it was folded to would be lost. */
 	if (!compaction.all &&
 	    sz_device_room(device, false) < SHORT_BANDS * device->store->band_sectors * SECTOR)
@@ -773,8 +768,6 @@ int sz_compact(struct batch *batch, struct sz_device *device, enum compact_mode 
 		result = compaction.is_freeing ? freeing_run(&compaction)
 					       : compaction_run(&compaction);
 	sz_builder_fini(&compaction.builder);
-	sz_wipe(compaction.buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	free(compaction.buffer);
 	return result;
 }
 

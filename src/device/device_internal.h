@@ -618,7 +618,9 @@ struct builder {
 	struct sz_object_keys *keys;
 	struct entries entries;
 	uint32_t slots;
-	uint8_t *ciphertext; /* IO_SECTORS */
+	uint32_t gathered;   /* slots, the last ones, that are not written yet */
+	uint8_t *ciphertext; /* of these, at most IO_SECTORS */
+	uint8_t *plaintext;  /* IO_SECTORS, for who reads what is added */
 };
 int sz_builder_init(struct builder *builder, struct batch *batch, const struct sz_device *device,
 		    enum sz_kind kind, uint64_t generation, uint32_t band) MUST_CHECK;

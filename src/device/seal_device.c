@@ -10,8 +10,8 @@
 static int extent_copy(struct sz_device *device, struct builder *builder, struct source *source,
 		       uint64_t place, uint64_t sector, uint64_t count, const uint8_t *nonce_tags)
 {
-	CLEANUP_FREE uint8_t *plaintext = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	int result = plaintext == NULL ? -ENOMEM : 0;
+	uint8_t *plaintext = builder->plaintext;
+	int result = 0;
 
 	if (source->file == NULL) {
 		sz_damage_note(device->store, device->index, &source->id, count, "missing");
@@ -35,8 +35,6 @@ static int extent_copy(struct sz_device *device, struct builder *builder, struct
 		count -= some;
 		nonce_tags += (size_t)some * SZ_NONCE_TAG_BYTES;
 	}
-	if (plaintext != NULL)
-		sz_wipe(plaintext, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
 	return result;
 }
 

@@ -139,16 +139,22 @@ static int band_finish(struct sz_device *device, struct epoch *epoch, struct sou
 	return result;
 }
 
-/* Says that a band is an object, if there is a log that still may: until it ends with its last commit record. */
+/*
+ * Says that a band is an object, if there is a log that still may: until it ends with its last commit record. Recovery
+ * copies what it is not told of.
+ */
 static void finished_note(struct sz_device *device, const struct source *band,
 			  const struct row *row)
 {
 	struct epoch *epoch = device->sealing;
 	struct sz_log_entry entry = { .type = SZ_LOG_BAND_FINISHED, .sector = band->band };
+	int result = 0;
 
 	memcpy(entry.digest, row->ref.digest, sizeof(entry.digest));
 	if (epoch->log.source != NULL && !epoch->is_complete)
-		(void)!sz_log_append(epoch, &entry); /* recovery copies what it is not told of */
+		result = sz_log_append(epoch, &entry);
+	if (result != 0 && !is_full(result) && result != -ENOMEM)
+		(void)sz_device_fail(device, result);
 }
 
 /*
@@ -225,14 +231,17 @@ static bool is_left(const struct sz_device *device, const struct epoch *epoch,
 
 int sz_bands_finish(struct sz_device *device, struct epoch *epoch)
 {
+	uint32_t left = FINISHED_MAX;
 	int result = 0;
 
-	for (uint32_t i = 0; i < epoch->source_count && result == 0; i++) {
+	for (uint32_t i = 0; i < epoch->source_count && left > 0 && result == 0; i++) {
 		struct source *band = epoch->sources[i];
 
 		if (band != NULL && band->state == BAND_OPEN && band->in_flight == 0 &&
-		    is_left(device, epoch, band) && end_fits(device, band))
+		    is_left(device, epoch, band) && end_fits(device, band)) {
 			result = band_finish(device, epoch, band);
+			left--;
+		}
 	}
 	/* For lack of space: that one is copied by the seal, and the others may still be finished then. */
 	return is_full(result) || result == -ENOMEM ? 0 : result;

@@ -31,6 +31,7 @@
 #define BAND_PIECE          16U /* a write of fewer sectors (64 KiB) goes to the log */
 #define OPEN_BANDS_MAX      32U /* of a device; ZFS fills a few metaslabs at a time */
 #define FULL_SHARE          8U  /* a band that lacks less takes no more space when it is finished */
+#define FINISHED_MAX        4U  /* of these, by a flush: writers of the device wait for it */
 #define LIVE_SHARE          16U /* a band less than 1/16 live is no band */
 #define LOG_CHUNK                                                                                  \
 	128U /* sectors that one entry of the log may take: their tags fit into a record */

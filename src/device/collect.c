@@ -499,5 +499,6 @@ int sz_collect_space(struct sz_store *store, uint64_t wanted_bytes)
 	result = retention_apply(store, &retention, false);
 	if (result == 0)
 		result = sz_roots_sync(store); /* some hosts give space back only then */
-	return result == 0 ? 0 : -ENOSPC;
+	/* Those that could not be removed are held. */
+	return result == 0 && due_count(&retention) > 0 ? 0 : -ENOSPC;
 }

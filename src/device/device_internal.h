@@ -792,6 +792,8 @@ int sz_root_copy(const struct sz_root *from, struct sz_root *to_out) MUST_CHECK;
 int sz_root_write(struct sz_store *store, struct sz_root *root) MUST_CHECK;
 /* Whoever collects generations lets this one be. Its files stay open until the store is closed. */
 int sz_root_hold(struct sz_store *store, struct sz_error *error) MUST_CHECK;
+/* Would it take the loss of more folders than redundancy covers to lose the root? */
+bool sz_root_is_safe(const struct sz_store *store) MUST_CHECK;
 /* Completes missing copies of root and key object. */
 void sz_root_complete(struct sz_store *store);
 int sz_root_next(struct sz_store *store, uint64_t generation, struct sz_root *root_out) MUST_CHECK;

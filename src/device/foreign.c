@@ -222,14 +222,22 @@ static void live_collect(struct sz_store *store, const struct id_set *in_use)
 	CLEANUP(sz_id_set_free) struct id_set refs = { 0 };
 	CLEANUP_BYTES struct sz_bytes found = { 0 };
 	const struct sz_id *ids;
-	int result = sz_catalog_live(store, &found);
+	size_t count;
+	bool is_ready = false;
 
+	if (sz_catalog_live(store, &found) != 0)
+		return;
 	ids = (const struct sz_id *)(const void *)found.data;
-	if (result == 0 && found.length > 0)
-		result = refs_gather(store, &refs);
-	for (size_t i = 0; i < found.length / sizeof(*ids) && result == 0; i++)
-		if (!sz_id_set_has(in_use, &ids[i]))
-			live_settle(store, &refs, &ids[i]);
+	count = found.length / sizeof(*ids);
+	for (size_t i = 0; i < count; i++) {
+		if (sz_id_set_has(in_use, &ids[i]))
+			continue;
+		/* The newest root may have been renamed by a process that died, and is not on the disk yet. */
+		if (!is_ready && (refs_gather(store, &refs) != 0 || sz_roots_sync(store) != 0))
+			return;
+		is_ready = true;
+		live_settle(store, &refs, &ids[i]);
+	}
 }
 
 static bool has_foreign_roots(const struct sz_store *store)
@@ -257,7 +265,8 @@ void sz_collect_live(struct sz_store *store)
 {
 	CLEANUP(sz_id_set_free) struct id_set in_use = { 0 };
 
-	if (in_use_gather(store, &in_use) == 0 && is_alone(store, &in_use))
+	if (sz_root_is_safe(store) && in_use_gather(store, &in_use) == 0 &&
+	    is_alone(store, &in_use))
 		live_collect(store, &in_use);
 }
 
@@ -265,8 +274,9 @@ void sz_collect_recovered(struct sz_store *store)
 {
 	CLEANUP(sz_id_set_free) struct id_set kept = { 0 };
 
-	if (!store->collector.has_all_logs || in_use_gather(store, &kept) != 0 ||
-	    !is_alone(store, &kept) || sz_lock_verify(store) != 0)
+	if (!store->collector.has_all_logs || !sz_root_is_safe(store) ||
+	    in_use_gather(store, &kept) != 0 || !is_alone(store, &kept) ||
+	    sz_lock_verify(store) != 0)
 		return;
 	live_collect(store, &kept);
 	if (refs_gather(store, &kept) == 0)

@@ -252,6 +252,11 @@ static int root_check(void *context, struct sz_file *file, uint64_t size_bytes)
 }
 
 /* What cannot be completed now is completed another time: nothing depends on it. */
+bool sz_root_is_safe(const struct sz_store *store)
+{
+	return store->is_root_everywhere || store->root_copies > store->parity;
+}
+
 void sz_root_complete(struct sz_store *store)
 {
 	CLEANUP(sz_cleanup_file) struct sz_file *file = NULL;

@@ -190,13 +190,10 @@ static int deltas_grow(struct sz_device *device)
 	return 0;
 }
 
-/*
- * The live files of an epoch that is sealed now; unless so few folders took the root that it could be lost
- * with them: then they go when the store is opened the next time.
- */
+/* The live files of an epoch that is sealed now; if its root might be lost they go when the store is opened the next time. */
 static void live_remove(struct sz_store *store, struct epoch *epoch)
 {
-	if (!store->is_root_everywhere && store->root_copies <= store->parity)
+	if (!sz_root_is_safe(store))
 		return;
 	for (uint32_t i = 0; epoch != NULL && i < epoch->source_count; i++)
 		if (epoch->sources[i] != NULL && epoch->sources[i]->state != BAND_FINISHED)

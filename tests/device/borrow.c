@@ -2,11 +2,13 @@
 #include "borrow.h"
 
 #include <assert.h>
+#include <string.h>
 
 struct borrowed {
 	struct sz_backend backend;
 	struct sz_backend *inner;
 	int *alive;
+	const char *hidden;
 };
 
 static struct sz_backend *inner_of(struct sz_backend *backend)
@@ -14,10 +16,28 @@ static struct sz_backend *inner_of(struct sz_backend *backend)
 	return ((struct borrowed *)(void *)backend)->inner;
 }
 
+struct listing {
+	sz_list_fn *each;
+	void *context;
+	const char *hidden;
+};
+
+static int listed(void *context, const char *name, uint64_t size_bytes)
+{
+	const struct listing *listing = context;
+
+	if (listing->hidden != NULL && strcmp(name, listing->hidden) == 0)
+		return 0;
+	return listing->each(listing->context, name, size_bytes);
+}
+
 static int borrowed_list(struct sz_backend *backend, enum sz_part part, sz_list_fn *each,
 			 void *context)
 {
-	return sz_backend_list(inner_of(backend), part, each, context);
+	const struct borrowed *self = (struct borrowed *)(void *)backend;
+	struct listing listing = { each, context, self->hidden };
+
+	return sz_backend_list(self->inner, part, listed, &listing);
 }
 
 static int borrowed_create(struct sz_backend *backend, enum sz_part part, const char *name,
@@ -85,7 +105,7 @@ static const struct sz_backend_ops borrowed_ops = {
 	.close = borrowed_close,
 };
 
-struct sz_backend *borrow(struct sz_backend *inner, int *alive)
+struct sz_backend *borrow(struct sz_backend *inner, int *alive, const char *hidden)
 {
 	struct borrowed *self = calloc(1, sizeof(*self));
 
@@ -95,6 +115,7 @@ struct sz_backend *borrow(struct sz_backend *inner, int *alive)
 	self->backend.label = inner->label;
 	self->inner = inner;
 	self->alive = alive;
+	self->hidden = hidden;
 	(*alive)++;
 	return &self->backend;
 }

@@ -91,8 +91,8 @@ size_t harness_wrap(struct harness *harness, struct sz_backend **backends)
 	for (uint32_t i = 0; i < harness->shape.devices; i++) {
 		if (harness->disks[i] == NULL)
 			continue;
-		OK(sz_fault_open(borrow(harness->disks[i], &harness->wrappers), &harness->plan,
-				 &backends[count]));
+		OK(sz_fault_open(borrow(harness->disks[i], &harness->wrappers, harness->hidden),
+				 &harness->plan, &backends[count]));
 		count++;
 	}
 	return count;

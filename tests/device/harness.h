@@ -39,7 +39,8 @@ struct harness {
 	struct model model;
 	struct sz_fault_plan plan;
 	struct sz_backend *disks[MODEL_DEVICES_MAX]; /* memory backends; NULL: lost */
-	int wrappers;           /* backends of ours that the store has not closed yet */
+	const char *hidden; /* a file that no listing shows, from the next opening on; NULL: none */
+	int wrappers;       /* backends of ours that the store has not closed yet */
 	struct sz_store *store; /* NULL: closed */
 	struct sz_error error;  /* of the last call that has one */
 	uint64_t chance;

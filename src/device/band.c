@@ -140,42 +140,48 @@ static int band_finish(struct sz_device *device, struct epoch *epoch, struct sou
 }
 
 /*
- * Says that a band is an object, if there is a log that still may: until it ends with its last commit record. Recovery
- * copies what it is not told of.
+ * Under flush_lock, which is enough for a log that has ended: says that a band is an object, unless the last commit record,
+ * behind which nothing comes, was begun. Recovery copies what it is not told of.
  */
 static void finished_note(struct sz_device *device, const struct source *band,
 			  const struct row *row)
 {
 	struct epoch *epoch = device->sealing;
 	struct sz_log_entry entry = { .type = SZ_LOG_BAND_FINISHED, .sector = band->band };
-	int result = 0;
+	int result;
 
+	if (epoch->log.source == NULL || epoch->is_complete || epoch->has_unsynced_commit)
+		return;
 	memcpy(entry.digest, row->ref.digest, sizeof(entry.digest));
-	if (epoch->log.source != NULL && !epoch->is_complete)
-		result = sz_log_append(epoch, &entry);
+	result = sz_log_append(epoch, &entry);
 	if (result != 0 && !is_full(result) && result != -ENOMEM)
 		(void)sz_device_fail(device, result);
 }
 
-/*
- * The same when the epoch has ended, without log_lock: writers go on. The root will name the band, and recovery, if there
- * is none, should not have to copy it.
- */
+/* What was written of a band, with this result, becomes what is read; false: it stays to be copied. */
+static bool band_settle(struct sz_device *device, struct source *band, const struct row *row,
+			int result)
+{
+	MUTEX_SCOPE(&device->log_lock);
+
+	band->state = BAND_CLOSED;
+	if (result == 0 && sz_id_is_none(&row->ref.id))
+		return false;
+	if (result == 0)
+		result = band_publish(device, device->sealing, band, row);
+	if (result != 0) /* what is wrong shows when it is copied */
+		band->state = BAND_BROKEN;
+	return result == 0;
+}
+
+/* band_finish when the epoch has ended: without log_lock, for writers go on. If its log takes no more, the root will tell. */
 static void band_seal(struct sz_device *device, struct source *band)
 {
 	struct row row;
 	int result = band_write(device, device->sealing, band, &row);
-	MUTEX_SCOPE(&device->flush_lock); /* nothing else is appended to that log */
-	MUTEX_SCOPE(&device->log_lock);
+	MUTEX_SCOPE(&device->flush_lock);
 
-	band->state = BAND_CLOSED;
-	if (result == 0 && sz_id_is_none(&row.ref.id))
-		return;
-	if (result == 0)
-		result = band_publish(device, device->sealing, band, &row);
-	if (result != 0) /* what is wrong shows when it is copied */
-		band->state = BAND_BROKEN;
-	else
+	if (band_settle(device, band, &row, result))
 		finished_note(device, band, &row);
 }
 

@@ -52,7 +52,7 @@ struct collector { /* all zeros at first */
 	struct refs refs;
 	bool has_recovered;    /* the live files of an opening that was here, and ended … */
 	uint8_t recovered[16]; /* … with this lineage … */
-	bool has_all_logs;     /* … and with its logs, to their ends */
+	bool has_all_logs;     /* … and none of its logs is lost */
 	struct id_set spared;  /* a reader came while their root was being removed */
 	bool has_looked;       /* for what no generation refers to */
 	bool is_broken;        /* a folder could not be synced: nothing is removed any more */

@@ -678,7 +678,10 @@ int sz_band_reserve(struct sz_device *device, uint64_t sector, uint32_t count,
 int sz_bands_finish(struct sz_device *device, struct epoch *epoch) MUST_CHECK;
 /* Under log_lock: a reserved write has ended; finishes the band if it was the last one. */
 int sz_band_release(struct sz_device *device, const struct slots *slots) MUST_CHECK;
-/* Waits for the last writes to open bands of the sealing epoch; makes objects of them or closes them. */
+/*
+ * Waits for the last writes to open bands of the sealing epoch; makes objects of them or closes them. Before the last
+ * commit record of its log, so that this tells of them.
+ */
 void sz_bands_seal(struct sz_device *device);
 /* Is a finished band's file whole, and the object that row refers to? Fills in the rest of row. */
 int sz_band_verify(const struct sz_device *device, struct sz_file *file,

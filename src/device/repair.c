@@ -31,7 +31,6 @@ struct repairing {
 	uint32_t unread; /* objects that could not be written anew … */
 	int failure;     /* … and why */
 	struct builder builder;
-	uint8_t *buffer; /* IO_SECTORS */
 };
 
 static bool is_hurt(const struct repairing *repairing, const struct sz_id *id)
@@ -122,7 +121,7 @@ static int data_copy(struct repairing *repairing, struct object *object,
 	uint8_t damaged[IO_SECTORS / 8] = { 0 };
 	int result = sz_sectors_read(sz_object_file(object), sz_object_keys(object)->sector,
 				     run->place, run->sector, run->count, run->nonce_tags,
-				     repairing->buffer, damaged);
+				     repairing->builder.plaintext, damaged);
 
 	if (result == -EBADMSG)
 		result = 0;
@@ -134,7 +133,8 @@ static int data_copy(struct repairing *repairing, struct object *object,
 			some++;
 		result = is_lost ? lost_add(repairing, run->sector + i, some)
 				 : sz_builder_add_partly(&repairing->builder, run->sector + i, some,
-							 repairing->buffer + i * SECTOR, none);
+							 repairing->builder.plaintext + i * SECTOR,
+							 none);
 		i += some;
 	}
 	return result;
@@ -426,17 +426,9 @@ static int devices_repair(struct repairing *repairing)
 	return result;
 }
 
-static void repairing_fini(struct repairing *repairing)
-{
-	if (repairing->buffer != NULL)
-		sz_wipe(repairing->buffer, IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	free(repairing->buffer);
-}
-
 int sz_store_repair(struct sz_store *store, const struct sz_verification *verification,
 		    bool gives_up, uint64_t *left_out, struct sz_error *error)
 {
-	CLEANUP(repairing_fini)
 	struct repairing repairing = { .store = store,
 				       .found = verification,
 				       .gives_up = gives_up };
@@ -444,8 +436,7 @@ int sz_store_repair(struct sz_store *store, const struct sz_verification *verifi
 
 	if (!writes_folders(store))
 		return sz_fail(error, -EROFS, "the store is open for reading only");
-	repairing.buffer = malloc(IO_SECTORS * (size_t)SZ_SECTOR_BYTES);
-	result = repairing.buffer == NULL ? -ENOMEM : devices_repair(&repairing);
+	result = devices_repair(&repairing);
 	if (result == -EAGAIN) {
 		result = sz_seal_run(store, SEAL_CHANGES, error);
 		if (result != 0)

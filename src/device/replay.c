@@ -509,8 +509,7 @@ static void opening_remember(const struct replay *replay)
 		memcpy(collector->recovered, replay->logs[i].header.lineage,
 		       sizeof(collector->recovered));
 		collector->has_recovered = true;
-		collector->has_all_logs = !replay->is_cut && replay->incomplete == 0 &&
-					  lost_logs(replay, 0) == 0 && lost_logs(replay, 1) == 0;
+		collector->has_all_logs = lost_logs(replay, 0) == 0 && lost_logs(replay, 1) == 0;
 	}
 }
 

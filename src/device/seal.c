@@ -3,7 +3,8 @@
  *
  *   prepare    the next epoch's logs are made, and durable: without a record they say nothing
  *   gate       the epoch ends, the next begins: nothing waits longer than for this, and it waits for no disk
- *   commit     open bands are finished, and the old logs durable to their end: what the new ones acknowledge has its ground
+ *   commit     open bands are finished, which the old logs tell, and these are durable to their end: what the new ones
+ *              acknowledge has its ground
  *   build      delta, hot image, changed index pages; synced, renamed out of live/
  *   root       to each folder in turn: the first durable one commits
  *   publish    memory follows; the old live files go

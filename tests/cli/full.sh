@@ -134,7 +134,7 @@ for i in 1 2 3; do
 	kill -KILL $putter 2>/dev/null && killed=$((killed + 1))
 	wait $putter 2>/dev/null
 	prints "killed, it can be read" older run cat disk/store /older
-	timeout -s KILL 0.$((4 + i)) "$szpool" seal disk/store 2>/dev/null
+	timeout -s KILL "0.${i}5" "$szpool" seal disk/store 2>/dev/null
 	ok "and sealed" run seal disk/store
 	ok "and removed from" run rm disk/store /sixth
 	ok "and put to" run put disk/store older /sixth

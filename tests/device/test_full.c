@@ -826,7 +826,7 @@ static void test_a_crash_with_little_room(void **state)
 	}
 }
 
-/* A band that is nearly full is finished by a flush, once nothing has come to it since the one before: recovery copies open ones. */
+/* A flush finishes a band that is nearly full, if nothing has come to it since the flush before. */
 static void test_a_flush_finishes_bands(void **state)
 {
 	struct harness harness;
@@ -847,9 +847,8 @@ static void test_a_flush_finishes_bands(void **state)
 		OK(harness_write(&harness, i, 100, 1));
 	OK(harness_flush_all(&harness));
 	assert_int_equal(live_bands(&harness), shape.devices);
-	OK(harness_write(&harness, 0, 480,
-			 20)); /* the one that is open, and the one that was finished */
-	OK(harness_write(&harness, 0, 750, 4));
+	OK(harness_write(&harness, 0, 480, 20)); /* in the one that is open */
+	OK(harness_write(&harness, 0, 750, 4));  /* and where one was finished */
 	OK(harness_flush_all(&harness));
 	harness_check(&harness);
 	harness_abandon(&harness);

@@ -226,7 +226,7 @@ static void hold_end(struct hold *hold, pthread_t sealer)
 static void test_a_write_that_is_under_way(void **state)
 {
 	struct hold hold = { .seals = 1,
-			     .least = 4 * shape.devices }; /* the next logs: then comes the gate */
+			     .least = 4 * shape.devices }; /* the next logs, then the gate */
 	struct harness harness;
 	pthread_t sealer;
 
